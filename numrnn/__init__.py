@@ -1,0 +1,40 @@
+"""Recurrent networks for numeric Python: RNN, LSTM and GRU as scikit-learn estimators, on kernels of our own."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Where the public names live. They are imported when first used: numrnn itself starts fast.
+_HOMES = {
+    "GRU": "numrnn.layers",
+    "LSTM": "numrnn.layers",
+    "RNN": "numrnn.layers",
+    "RNNClassifier": "numrnn.estimators",
+    "RNNRegressor": "numrnn.estimators",
+    "ModelFileError": "numrnn.persistence",
+    "load": "numrnn.persistence",
+    "datasets": "numrnn.datasets",
+    "plots": "numrnn.plots",
+}
+
+__all__ = ["GRU", "LSTM", "RNN", "ModelFileError", "RNNClassifier", "RNNRegressor", "__version__", "datasets", "load", "plots"]
+
+if TYPE_CHECKING:
+    from numrnn import datasets, plots
+    from numrnn.estimators import RNNClassifier, RNNRegressor
+    from numrnn.layers import GRU, LSTM, RNN
+    from numrnn.persistence import ModelFileError, load
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'numrnn' has no attribute {name!r}")
+    home = import_module(_HOMES[name])
+    return home if _HOMES[name] == f"numrnn.{name}" else getattr(home, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,82 @@
+"""Scratch memory that is used again: no allocation in the steady state, none shared between concurrent calls."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+__all__ = ["Buffers", "Lease", "aligned_zeros"]
+
+# A cache line, and the widest vector: an aligned vector never straddles two lines.
+_ALIGNMENT = 64
+
+
+def aligned_zeros(size: int, dtype: DTypeLike) -> NDArray:
+    """A one-dimensional array of zeros that begins on a cache line."""
+    dtype = np.dtype(dtype)
+    raw = np.zeros(size * dtype.itemsize + _ALIGNMENT, dtype=np.uint8)
+    begin = -raw.ctypes.data % _ALIGNMENT
+    return raw[begin : begin + size * dtype.itemsize].view(dtype)
+
+
+class Buffers:
+    """A store of arrays by purpose. Arrays are lent through a `Lease` and come back when it ends.
+
+    An array lent for a purpose and size was zero when it was made and afterwards only ever served the same purpose and
+    size, so that padding which nobody writes stays zero.
+    """
+
+    def __init__(self) -> None:
+        self._free: defaultdict[Any, list[NDArray]] = defaultdict(list)
+
+    def lease(self) -> Lease:
+        return Lease(self._free)
+
+    def __reduce__(self) -> Any:
+        return Buffers, ()
+
+
+class Lease:
+    """The arrays of one pass over a batch. They go back to the store at `release`, or when the lease is forgotten."""
+
+    # More than this many free arrays of one purpose are left to the garbage collector.
+    _KEEP = 8
+
+    def __init__(self, free: defaultdict[Any, list[NDArray]]) -> None:
+        self._free = free
+        self._taken: list[tuple[Any, NDArray]] = []
+
+    def exact(self, purpose: tuple, size: int, dtype: DTypeLike) -> NDArray:
+        """An array of that size whose never-written parts are zero."""
+        key = (*purpose, size, np.dtype(dtype))
+        try:
+            array = self._free[key].pop()
+        except IndexError:
+            array = aligned_zeros(size, dtype)
+        self._taken.append((key, array))
+        return array
+
+    def at_least(self, purpose: tuple, size: int, dtype: DTypeLike) -> NDArray:
+        """An array of that size with arbitrary contents, cut from one that may be larger."""
+        key = (*purpose, np.dtype(dtype))
+        try:
+            array = self._free[key].pop()
+        except IndexError:
+            array = aligned_zeros(size, dtype)
+        # A much larger array than needed is not held on to: one huge batch must not fix the memory of all later ones.
+        if not size <= array.size <= 8 * size + 65536:
+            array = aligned_zeros(size, dtype)
+        self._taken.append((key, array))
+        return array[:size]
+
+    def release(self) -> None:
+        taken, self._taken = self._taken, []
+        for key, array in taken:
+            if len(self._free[key]) < self._KEEP:
+                self._free[key].append(array)
+
+    def __del__(self) -> None:
+        self.release()

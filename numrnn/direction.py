@@ -1,0 +1,305 @@
+"""One recurrent layer in one direction: from named parameters to calls of the kernels, and back to named gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numrnn.buffers import Lease
+from numrnn.kernels.cpu.matmul import multiply_transposed, pack_columns, pack_rows, unpack_columns
+from numrnn.kernels.cpu.recurrent import RECURRENT, sum_rows
+from numrnn.kernels.equations import CELLS
+from numrnn.kernels.simd import PANEL_VECTORS, lane_count
+from numrnn.packing import Packing
+
+__all__ = ["Direction", "DirectionPass", "Rows", "read_only"]
+
+Task = Callable[[], None]
+
+# Scratch for pre-activations that are computed ahead of the recurrence: they should still be in the second-level cache
+# when the recurrence reads them.
+_SCRATCH_BYTES = 256 * 1024
+
+
+def read_only(array: NDArray) -> NDArray:
+    """A view that may not be written: kernels are compiled once, for read-only input."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A matrix as the kernels address it: packed row r of a batch is row `table[r]`, from column `column` on."""
+
+    flat: NDArray
+    table: NDArray
+    pitch: int
+    column: int = 0
+
+
+@dataclass
+class DirectionPass:
+    """The arrays of one direction during one pass over a batch; the kernels' documentation says what they hold."""
+
+    packing: Packing
+    inputs: Rows
+    state: NDArray
+    saved: NDArray
+    previous: NDArray
+    products: dict[str, NDArray] = field(default_factory=dict)
+
+
+class Direction:
+    """Sizes, names of parameters and private layouts of one layer in one direction.
+
+    Parameters
+    ----------
+    cell : str
+    layer : int
+    reverse : bool
+        Whether it walks its sequences from their ends.
+    input_size, hidden_size : int
+    dtype : dtype
+    """
+
+    def __init__(self, cell: str, layer: int, reverse: bool, input_size: int, hidden_size: int, dtype: np.dtype) -> None:
+        self.cell = CELLS[cell]
+        self.key = (layer, reverse)
+        self.reverse = reverse
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.dtype = dtype
+        self.lanes = lane_count(dtype)
+        self.padded = self._pad(hidden_size)
+        self.padded_input = self._pad(input_size)
+        self.slots = self.cell.n_slots * self.padded
+        self.input_gates = np.array(self.cell.input_gates, dtype=np.int64)
+        self.hidden_gates = np.array(self.cell.hidden_gates, dtype=np.int64)
+        self.input_columns = len(self.input_gates) * self.padded
+        self.hidden_columns = len(self.hidden_gates) * self.padded
+        suffix = f"_l{layer}" + ("_reverse" if reverse else "")
+        self.weight_ih, self.weight_hh = "weight_ih" + suffix, "weight_hh" + suffix
+        self.bias_ih, self.bias_hh = "bias_ih" + suffix, "bias_hh" + suffix
+
+    def _pad(self, size: int) -> int:
+        return -(-size // self.lanes) * self.lanes
+
+    def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Names and shapes of the parameters."""
+        rows = self.cell.n_gates * self.hidden_size
+        yield self.weight_ih, (rows, self.input_size)
+        yield self.weight_hh, (rows, self.hidden_size)
+        yield self.bias_ih, (rows,)
+        yield self.bias_hh, (rows,)
+
+    @property
+    def step_flops(self) -> int:
+        """Floating-point operations of one time step of one sequence, forward."""
+        return 2 * (self.input_columns * self.input_size + self.hidden_columns * self.hidden_size)
+
+    # ----------------------------------------------------------------------------------------------------- states
+    def sorted_state(self, purpose: str, state: NDArray | None, packing: Packing, lease: Lease) -> NDArray:
+        """A state (n_states, n_sequences, hidden_size) in the caller's order, sorted and padded for the kernels."""
+        shape = (self.cell.n_states, packing.n_sequences, self.padded)
+        flat = lease.at_least((purpose, self.key), int(np.prod(shape)), self.dtype)
+        flat[:] = 0
+        if state is not None:
+            flat.reshape(shape)[:, :, : self.hidden_size] = state[:, packing.order]
+        return flat
+
+    def unsorted_state(self, flat: NDArray, packing: Packing) -> NDArray:
+        """The inverse of `sorted_state`, in memory of its own."""
+        n_states, n_sequences = self.cell.n_states, packing.n_sequences
+        state = np.empty((n_states, n_sequences, self.hidden_size), dtype=self.dtype)
+        state[:, packing.order] = flat.reshape(n_states, n_sequences, self.padded)[:, :, : self.hidden_size]
+        return state
+
+    # ---------------------------------------------------------------------------------------------------- forward
+    def begin(
+        self, packing: Packing, inputs: Rows, initial: NDArray | None, training: bool, lease: Lease
+    ) -> DirectionPass:
+        """Take the arrays for a pass."""
+        kept = packing.n_rows if training else 0
+        return DirectionPass(
+            packing,
+            inputs,
+            self.sorted_state("state", initial, packing, lease),
+            lease.at_least(("saved", self.key), kept * self.slots, self.dtype),
+            lease.at_least(("previous", self.key), kept * self.cell.n_states * self.padded, self.dtype),
+        )
+
+    def _slot_bias(self, parameters: Mapping[str, NDArray], lease: Lease) -> NDArray:
+        """Both biases, summed where a slot has both, in the order of the slots."""
+        bias = lease.exact(("bias", self.key), self.slots, self.dtype)
+        slots = bias.reshape(self.cell.n_slots, self.padded)[:, : self.hidden_size]
+        by_gate = (self.cell.n_gates, self.hidden_size)
+        slots[...] = 0
+        slots[: len(self.input_gates)] += parameters[self.bias_ih].reshape(by_gate)[self.input_gates]
+        slots[-len(self.hidden_gates) :] += parameters[self.bias_hh].reshape(by_gate)[self.hidden_gates]
+        return bias
+
+    def forward_tasks(
+        self,
+        run: DirectionPass,
+        parameters: Mapping[str, NDArray],
+        shards: list[tuple[int, int]],
+        identity: NDArray,
+        output: Rows | None,
+        training: bool,
+        lease: Lease,
+    ) -> Iterator[Task]:
+        """Calls that walk the shards of the batch, one each."""
+        packing, size, padded = run.packing, self.hidden_size, self.padded
+        input_panels = lease.exact(("input panels", self.key), self.input_columns * self.input_size, self.dtype)
+        hidden_panels = lease.exact(("hidden panels", self.key), self.hidden_columns * size, self.dtype)
+        pack_columns(parameters[self.weight_ih], self.input_gates, size, padded, input_panels)
+        pack_columns(parameters[self.weight_hh], self.hidden_gates, size, padded, hidden_panels)
+        bias = self._slot_bias(parameters, lease)
+        target = output if output is not None else Rows(run.state, identity, 0)
+        scratch_rows = _SCRATCH_BYTES // (self.slots * self.dtype.itemsize)
+        for begin, end in shards:
+            capacity = max(end - begin, min(scratch_rows, int(packing.lengths[begin:end].sum())))
+            yield partial(
+                RECURRENT[self.cell.name].forward,
+                read_only(run.inputs.flat),
+                run.inputs.table,
+                run.inputs.pitch,
+                self.input_size,
+                input_panels,
+                bias,
+                hidden_panels,
+                size,
+                padded,
+                run.state,
+                packing.n_sequences,
+                packing.offsets,
+                identity,
+                self.reverse,
+                begin,
+                end,
+                lease.at_least(("scratch",), capacity * self.slots, self.dtype),
+                lease.at_least(("scratch rows",), capacity, np.int64),
+                run.saved,
+                run.previous,
+                target.flat,
+                target.table,
+                target.column,
+                target.pitch,
+                training,
+                output is not None,
+            )
+
+    # --------------------------------------------------------------------------------------------------- backward
+    def backward_tasks(
+        self,
+        run: DirectionPass,
+        parameters: Mapping[str, NDArray],
+        shards: list[tuple[int, int]],
+        identity: NDArray,
+        d_output: Rows | None,
+        d_state: NDArray,
+        lease: Lease,
+    ) -> Iterator[Task]:
+        """Calls that walk the shards of the batch back through time."""
+        panels = lease.exact(("hidden panels, backward", self.key), self.hidden_columns * self.padded, self.dtype)
+        weight = parameters[self.weight_hh]
+        pack_rows(weight, self.hidden_gates, self.hidden_size, self.padded, self.padded, panels)
+        source = d_output if d_output is not None else Rows(d_state, identity, 0)
+        for begin, end in shards:
+            yield partial(
+                RECURRENT[self.cell.name].backward,
+                run.saved,
+                run.previous,
+                panels,
+                self.hidden_size,
+                self.padded,
+                d_state,
+                run.packing.n_sequences,
+                run.packing.offsets,
+                identity,
+                self.reverse,
+                begin,
+                end,
+                read_only(source.flat),
+                source.table,
+                source.column,
+                source.pitch,
+                d_output is not None,
+            )
+
+    def weight_gradient_tasks(self, run: DirectionPass, identity: NDArray, parts: int, lease: Lease) -> Iterator[Task]:
+        """Calls that compute the products behind the weights' gradients, divided among threads by columns.
+
+        Every element is summed over the rows in their order, so that the division does not change a bit of it.
+        """
+        columns = {"input": self.input_columns, "hidden": self.hidden_columns, "bias": self.slots}
+        depths = {"input": self.input_size, "hidden": self.hidden_size, "bias": 1}
+        for name, count in columns.items():
+            run.products[name] = lease.at_least((name, "product", self.key), depths[name] * count, self.dtype)
+        for part in range(parts):
+            ranges = {name: self._share(count, part, parts) for name, count in columns.items()}
+            yield partial(self._weight_products, run, identity, ranges)
+
+    def _share(self, columns: int, part: int, parts: int) -> tuple[int, int]:
+        """The columns of one thread: whole panels if there are enough, else whole vectors."""
+        vectors = columns // self.lanes
+        unit = PANEL_VECTORS if vectors >= PANEL_VECTORS * parts else 1
+        units = -(-vectors // unit)
+        begin, end = (min(vectors, units * i // parts * unit) * self.lanes for i in (part, part + 1))
+        return begin, end
+
+    def _weight_products(self, run: DirectionPass, identity: NDArray, ranges: dict[str, tuple[int, int]]) -> None:
+        n_rows, slots, inputs = run.packing.n_rows, self.slots, run.inputs
+        begin, end = ranges["bias"]
+        run.products["bias"][begin:end] = 0
+        sum_rows(run.saved, n_rows, slots, begin, end, run.products["bias"])
+        previous = Rows(run.previous, identity, self.cell.n_states * self.padded)
+        for name, left, depth, columns in (
+            ("input", inputs, self.input_size, self.input_columns),
+            ("hidden", previous, self.hidden_size, self.hidden_columns),
+        ):
+            begin, end = ranges[name]
+            first = 0 if name == "input" else slots - columns
+            product = run.products[name]
+            product.reshape(depth, columns)[:, begin:end] = 0
+            multiply_transposed(
+                read_only(left.flat),
+                0,
+                left.table,
+                n_rows,
+                left.pitch,
+                0,
+                depth,
+                run.saved,
+                first,
+                slots,
+                begin,
+                end,
+                product,
+                columns,
+            )
+
+    def add_gradients(self, run: DirectionPass, gradient: Mapping[str, NDArray]) -> None:
+        """Add the finished products to the named gradients."""
+        size, padded = self.hidden_size, self.padded
+        unpack_columns(run.products["input"], self.input_columns, self.input_gates, size, padded, gradient[self.weight_ih])
+        unpack_columns(
+            run.products["hidden"], self.hidden_columns, self.hidden_gates, size, padded, gradient[self.weight_hh]
+        )
+        slots = run.products["bias"].reshape(self.cell.n_slots, padded)[:, :size]
+        by_gate = (self.cell.n_gates, size)
+        gradient[self.bias_ih].reshape(by_gate)[self.input_gates] += slots[: len(self.input_gates)]
+        gradient[self.bias_hh].reshape(by_gate)[self.hidden_gates] += slots[-len(self.hidden_gates) :]
+
+    def input_panels_backward(self, parameters: Mapping[str, NDArray], lease: Lease) -> NDArray:
+        """weight_ih, packed for the product that gives the gradient of the input."""
+        size = self.input_columns * self.padded_input
+        panels = lease.exact(("input panels, backward", self.key), size, self.dtype)
+        weight = parameters[self.weight_ih]
+        pack_rows(weight, self.input_gates, self.hidden_size, self.padded, self.padded_input, panels)
+        return panels

@@ -1,0 +1,198 @@
+"""Losses of a network's raw outputs: the value and the gradient in one pass.
+
+Every loss has the same signature::
+
+    total = loss(outputs, targets, weights, scale, d_outputs)
+
+===========  ==============================  ==========================================================================
+argument     type and shape                  meaning
+===========  ==============================  ==========================================================================
+outputs      float (n_rows, n_outputs)       raw outputs of the network; read
+targets      int64 (n_rows,) or              class numbers for the cross-entropy, read;
+             float (n_rows, n_outputs)       values for the others, read
+weights      float64 (n_rows,)               weight of each row, sample and class weights multiplied; read
+scale        float                           factor of the gradient: 1 / sum of the weights makes it that of a mean
+d_outputs    float (n_rows, n_outputs)       written: scale * weight * (derivative of the row's loss)
+total        float64                         sum over the rows of weight * loss, not scaled
+===========  ==============================  ==========================================================================
+
+Arrays are C-contiguous. Values are computed and summed in float64, row after row, whatever the type of the arrays, so
+that a total does not lose digits over many rows. A row's gradient depends on nothing but that row and `scale`. A row of
+weight 0 counts for nothing, whatever its outputs are.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from numrnn.kernels.jit import kernel
+
+__all__ = [
+    "LOSSES",
+    "absolute_error",
+    "cross_entropy",
+    "huber",
+    "log_softmax",
+    "softmax",
+    "squared_error",
+    "weight_penalty",
+]
+
+
+@kernel
+def cross_entropy(outputs, targets, weights, scale, d_outputs):
+    """Softmax cross-entropy: log(sum_k exp(y_k)) - y_t for the class number t; d_y_k = p_k - [k = t].
+
+    The largest output is subtracted before exponentials are taken, so that nothing overflows. Raises IndexError for a
+    class number outside 0, ..., n_outputs - 1.
+    """
+    total = 0.0
+    n_rows, n_outputs = outputs.shape
+    for row in range(n_rows):
+        target = targets[row]
+        if target < 0 or target >= n_outputs:
+            raise IndexError("a class number is negative or not below the number of outputs")
+        weight = weights[row]
+        if weight == 0.0:
+            d_outputs[row] = 0.0
+            continue
+        largest = outputs[row, 0]
+        for k in range(1, n_outputs):
+            largest = max(largest, outputs[row, k])
+        denominator = 0.0
+        for k in range(n_outputs):
+            denominator += math.exp(np.float64(outputs[row, k]) - np.float64(largest))
+        total += weight * (math.log(denominator) + (np.float64(largest) - np.float64(outputs[row, target])))
+        factor = scale * weight
+        for k in range(n_outputs):
+            probability = math.exp(np.float64(outputs[row, k]) - np.float64(largest)) / denominator
+            if k == target:
+                probability -= 1.0
+            d_outputs[row, k] = factor * probability
+    return total
+
+
+@kernel
+def squared_error(outputs, targets, weights, scale, d_outputs):
+    """Mean over the outputs of (y - t)**2 (no factor 1/2, as torch.nn.MSELoss)."""
+    total = 0.0
+    n_rows, n_outputs = outputs.shape
+    for row in range(n_rows):
+        weight = weights[row] / n_outputs
+        if weight == 0.0:
+            d_outputs[row] = 0.0
+            continue
+        row_loss = 0.0
+        for k in range(n_outputs):
+            error = np.float64(outputs[row, k]) - np.float64(targets[row, k])
+            row_loss += error * error
+            d_outputs[row, k] = scale * weight * 2.0 * error
+        total += weight * row_loss
+    return total
+
+
+@kernel
+def absolute_error(outputs, targets, weights, scale, d_outputs):
+    """Mean over the outputs of abs(y - t); the derivative at y = t is 0."""
+    total = 0.0
+    n_rows, n_outputs = outputs.shape
+    for row in range(n_rows):
+        weight = weights[row] / n_outputs
+        if weight == 0.0:
+            d_outputs[row] = 0.0
+            continue
+        row_loss = 0.0
+        for k in range(n_outputs):
+            error = np.float64(outputs[row, k]) - np.float64(targets[row, k])
+            row_loss += abs(error)
+            sign = error if error != error else np.float64(error > 0.0) - np.float64(error < 0.0)
+            d_outputs[row, k] = scale * weight * sign
+        total += weight * row_loss
+    return total
+
+
+@kernel
+def huber(outputs, targets, weights, scale, d_outputs):
+    """Mean over the outputs of Huber's loss: e**2 / 2 for abs(e) <= 1, else abs(e) - 1/2, with e = y - t [1]_.
+
+    .. [1] Huber, P. J. (1964). Robust estimation of a location parameter. Annals of Mathematical Statistics 35, 73-101.
+    """
+    total = 0.0
+    n_rows, n_outputs = outputs.shape
+    for row in range(n_rows):
+        weight = weights[row] / n_outputs
+        if weight == 0.0:
+            d_outputs[row] = 0.0
+            continue
+        row_loss = 0.0
+        for k in range(n_outputs):
+            error = np.float64(outputs[row, k]) - np.float64(targets[row, k])
+            if abs(error) > 1.0:
+                row_loss += abs(error) - 0.5
+                d_outputs[row, k] = scale * weight * (1.0 if error > 0.0 else -1.0)
+            else:
+                row_loss += 0.5 * error * error
+                d_outputs[row, k] = scale * weight * error
+        total += weight * row_loss
+    return total
+
+
+LOSSES = {
+    "cross_entropy": cross_entropy,
+    "squared_error": squared_error,
+    "absolute_error": absolute_error,
+    "huber": huber,
+}
+
+
+@kernel
+def softmax(outputs, probabilities):
+    """Write exp(y_k) / sum_j exp(y_j) of every row to `probabilities`, float of the same shape (may be `outputs`)."""
+    n_rows, n_outputs = outputs.shape
+    for row in range(n_rows):
+        largest = outputs[row, 0]
+        for k in range(1, n_outputs):
+            largest = max(largest, outputs[row, k])
+        denominator = 0.0
+        for k in range(n_outputs):
+            denominator += math.exp(np.float64(outputs[row, k]) - np.float64(largest))
+        for k in range(n_outputs):
+            probabilities[row, k] = math.exp(np.float64(outputs[row, k]) - np.float64(largest)) / denominator
+
+
+@kernel
+def log_softmax(outputs, log_probabilities):
+    """Write y_k - log(sum_j exp(y_j)) of every row to `log_probabilities`, float of the same shape (may be `outputs`)."""
+    n_rows, n_outputs = outputs.shape
+    for row in range(n_rows):
+        largest = outputs[row, 0]
+        for k in range(1, n_outputs):
+            largest = max(largest, outputs[row, k])
+        denominator = 0.0
+        for k in range(n_outputs):
+            denominator += math.exp(np.float64(outputs[row, k]) - np.float64(largest))
+        log_denominator = math.log(denominator)
+        for k in range(n_outputs):
+            shifted = np.float64(outputs[row, k]) - np.float64(largest)
+            log_probabilities[row, k] = shifted - log_denominator
+
+
+@kernel
+def weight_penalty(parameters, gradient, begins, ends, strength):
+    """The L2 penalty of some parts of a flat vector, and its gradient.
+
+    parameters, gradient: float (size,), gradient is added to. begins, ends: int64 (n_parts,), the parts
+    `begins[i]:ends[i]`. Returns strength / 2 * (sum of squares of the parts), float64; adds strength * parameter to
+    the gradient of each.
+    """
+    total = 0.0
+    factor = parameters.dtype.type(strength)
+    for part in range(begins.size):
+        for i in range(begins[part], ends[part]):
+            value = parameters[i]
+            gradient[i] += factor * value
+            total += np.float64(value) * np.float64(value)
+    return 0.5 * strength * total

@@ -1,0 +1,251 @@
+"""One recurrent layer in one direction through time, forward and backward, for a range of the sequences of a batch.
+
+The loops know nothing of a cell but its `step`, its `adjoint` and how many slots and states it has. Sequences lie in the
+order of a `Packing`: at time step t the first `offsets[t + 1] - offsets[t]` of them are alive. A call walks sequences
+`begin` to `end` of that order; calls for disjoint ranges touch disjoint memory, which is how a batch is divided among
+threads.
+
+Sizes: units are padded to a whole number of vectors (`padded`); a row of slots has n_slots * padded elements, slot after
+slot. States are kept in place: `state` (n_states, n_sequences, padded) holds the newest state of every sequence, so that a
+sequence which has ended keeps its last state and one which has not begun (in the reverse direction) its first.
+"""
+
+# mypy: disable-error-code="no-untyped-def, name-defined"
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from numrnn.kernels.cpu.matmul import multiply
+from numrnn.kernels.equations import CELLS, Cell
+from numrnn.kernels.jit import kernel, specialize
+from numrnn.kernels.simd import (
+    lanes,
+    load,
+    load_partial,
+    load_slots,
+    store,
+    store_partial,
+    store_slots,
+)
+
+__all__ = ["RECURRENT"]
+
+
+def forward(
+    values,
+    value_rows,
+    value_pitch,
+    input_size,
+    input_panels,
+    bias,
+    hidden_panels,
+    hidden_size,
+    padded,
+    state,
+    n_sequences,
+    offsets,
+    identity,
+    reverse,
+    begin,
+    end,
+    z,
+    chunk_rows,
+    saved,
+    previous,
+    output,
+    output_rows,
+    output_column,
+    output_pitch,
+    training,
+    has_output,
+):
+    """Walk sequences begin to end through all time steps.
+
+    Reads values (input of packed row r in row value_rows[r]), input_panels, bias (n_slots * padded), hidden_panels.
+    Updates state. Writes output[output_rows[r], output_column:+hidden_size] if has_output, and if training, for the
+    backward pass, saved (n_rows, n_slots * padded): the activated gates, and previous (n_rows, n_states * padded): the
+    states before the step. z and chunk_rows are scratch for as many rows as chunk_rows has, at least end - begin.
+    """
+    n_lanes = lanes(state)
+    slots = N_SLOTS * padded
+    state_pitch = n_sequences * padded
+    n_steps = len(offsets) - 1
+    input_columns = N_INPUT_GATES * padded
+    hidden_columns = N_HIDDEN_GATES * padded
+    hidden_first = slots - hidden_columns
+    done = 0
+    while done < n_steps:
+        # As many time steps as the scratch holds: their inputs go through the input weights in one product.
+        chunk_end = done
+        n_rows = 0
+        while chunk_end < n_steps:
+            t = n_steps - 1 - chunk_end if reverse else chunk_end
+            first = offsets[t]
+            alive = min(end, offsets[t + 1] - first) - begin
+            if alive > 0:
+                if n_rows + alive > len(chunk_rows):
+                    break
+                for i in range(alive):
+                    chunk_rows[n_rows + i] = value_rows[first + begin + i]
+                n_rows += alive
+            chunk_end += 1
+        multiply(
+            values, 0, chunk_rows, 0, n_rows, value_pitch, input_panels, input_size, input_columns, bias, 0, 0, z, 0, slots
+        )
+        for row in range(n_rows):
+            for column in range(input_columns, slots, n_lanes):
+                store(z, row * slots + column, load(bias, column))
+
+        row = 0
+        for s in range(done, chunk_end):
+            t = n_steps - 1 - s if reverse else s
+            first = offsets[t]
+            alive = min(end, offsets[t + 1] - first) - begin
+            if alive <= 0:
+                continue
+            at = row * slots
+            multiply(
+                state,
+                0,
+                identity,
+                begin,
+                alive,
+                padded,
+                hidden_panels,
+                hidden_size,
+                hidden_columns,
+                z,
+                at + hidden_first,
+                slots,
+                z,
+                at + hidden_first,
+                slots,
+            )
+            for i in range(alive):
+                packed = first + begin + i
+                z_row = at + i * slots
+                state_row = (begin + i) * padded
+                out = 0
+                if has_output:
+                    out = output_rows[packed] * output_pitch + output_column
+                for unit in range(0, padded, n_lanes):
+                    old = load_slots(state, state_row + unit, state_pitch, N_STATES)
+                    gates, new = step(load_slots(z, z_row + unit, padded, N_SLOTS), old)
+                    store_slots(state, state_row + unit, state_pitch, new)
+                    if training:
+                        store_slots(saved, packed * slots + unit, padded, gates)
+                        store_slots(previous, packed * N_STATES * padded + unit, padded, old)
+                    if has_output:
+                        if unit + n_lanes <= hidden_size:
+                            store(output, out + unit, new[0])
+                        else:
+                            store_partial(output, out + unit, hidden_size - unit, new[0])
+            row += alive
+        done = chunk_end
+
+
+def backward(
+    saved,
+    previous,
+    hidden_panels,
+    hidden_size,
+    padded,
+    d_state,
+    n_sequences,
+    offsets,
+    identity,
+    reverse,
+    begin,
+    end,
+    d_output,
+    output_rows,
+    output_column,
+    output_pitch,
+    has_output,
+):
+    """Walk sequences begin to end back through all time steps.
+
+    Reads saved and previous as `forward` left them, hidden_panels (as `pack_rows` writes weight_hh) and, if has_output,
+    d_output[output_rows[r], output_column:+hidden_size]. Overwrites saved with the gradients of the pre-activations, and
+    d_state (n_states, n_sequences, padded), the gradients of the final states, with those of the initial states.
+    """
+    n_lanes = lanes(d_state)
+    slots = N_SLOTS * padded
+    state_pitch = n_sequences * padded
+    hidden_columns = N_HIDDEN_GATES * padded
+    hidden_first = slots - hidden_columns
+    n_steps = len(offsets) - 1
+    for s in range(n_steps):
+        t = s if reverse else n_steps - 1 - s
+        first = offsets[t]
+        alive = min(end, offsets[t + 1] - first) - begin
+        if alive <= 0:
+            continue
+        for i in range(alive):
+            packed = first + begin + i
+            state_row = (begin + i) * padded
+            out = 0
+            if has_output:
+                out = output_rows[packed] * output_pitch + output_column
+            for unit in range(0, padded, n_lanes):
+                if has_output:
+                    # The hidden state's gradient: what comes from later steps, and what comes from this step's output.
+                    if unit + n_lanes <= hidden_size:
+                        d_h = load(d_output, out + unit)
+                    else:
+                        d_h = load_partial(d_output, out + unit, hidden_size - unit)
+                    store(d_state, state_row + unit, load(d_state, state_row + unit) + d_h)
+                gates = load_slots(saved, packed * slots + unit, padded, N_SLOTS)
+                old = load_slots(previous, packed * N_STATES * padded + unit, padded, N_STATES)
+                d_new = load_slots(d_state, state_row + unit, state_pitch, N_STATES)
+                d_gates, d_old = adjoint(gates, old, d_new)
+                store_slots(saved, packed * slots + unit, padded, d_gates)
+                store_slots(d_state, state_row + unit, state_pitch, d_old)
+        multiply(
+            saved,
+            (first + begin) * slots + hidden_first,
+            identity,
+            0,
+            alive,
+            slots,
+            hidden_panels,
+            hidden_columns,
+            padded,
+            d_state,
+            begin * padded,
+            padded,
+            d_state,
+            begin * padded,
+            padded,
+        )
+
+
+@kernel
+def sum_rows(d_slots, n_rows, pitch, column_begin, column_end, total):
+    """total[j] += sum over the rows of d_slots[r, j], for column_begin <= j < column_end (multiples of the lanes)."""
+    n_lanes = lanes(total)
+    for column in range(column_begin, column_end, n_lanes):
+        accumulated = load(total, column)
+        for row in range(n_rows):
+            accumulated = accumulated + load(d_slots, row * pitch + column)
+        store(total, column, accumulated)
+
+
+def _compile(cell: Cell) -> SimpleNamespace:
+    """The loops for one cell."""
+    names = {
+        "step": cell.equations.step,
+        "adjoint": cell.equations.adjoint,
+        "N_SLOTS": cell.n_slots,
+        "N_STATES": cell.n_states,
+        "N_INPUT_GATES": len(cell.input_gates),
+        "N_HIDDEN_GATES": len(cell.hidden_gates),
+    }
+    return SimpleNamespace(
+        forward=specialize(forward, f"forward_{cell.name}", **names),
+        backward=specialize(backward, f"backward_{cell.name}", **names),
+    )
+
+
+# The compiled loops of every cell, by the cell's name. Compilation happens when one is first called.
+RECURRENT = {name: _compile(cell) for name, cell in CELLS.items()}

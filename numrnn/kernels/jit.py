@@ -1,0 +1,86 @@
+"""How every CPU function of this package is compiled: for which vectors, with which options, cached by which rules."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+from numba import config, njit
+from numba.core.registry import cpu_target
+
+__all__ = ["CPU_FEATURES", "VECTOR_BITS", "inline", "kernel", "specialize"]
+
+
+def _cpu_features() -> set[str]:
+    """Names of the instruction sets that Numba compiles for on this machine."""
+    features = cpu_target.target_context.codegen().magic_tuple()[2]
+    return {name[1:] for name in features.split(",") if name.startswith("+")}
+
+
+CPU_FEATURES = _cpu_features()
+
+
+def _vector_bits() -> int:
+    chosen = os.environ.get("NUMRNN_VECTOR_BITS")
+    if chosen is None:
+        return 512 if "avx512f" in CPU_FEATURES else 256 if "avx" in CPU_FEATURES else 128
+    if chosen not in ("128", "256", "512"):
+        raise ImportError(f"NUMRNN_VECTOR_BITS must be 128, 256 or 512, got {chosen!r}")
+    return int(chosen)
+
+
+VECTOR_BITS = _vector_bits()
+
+
+@cache
+def _fingerprint() -> str:
+    """A digest of everything a compiled kernel may depend on: the sources beside this file, and the vector width."""
+    digest = hashlib.sha256(str(VECTOR_BITS).encode())
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a loop over arrays: cached on disk, the GIL released, IEEE division, no reassociation of sums."""
+    compiled = njit(cache=True, nogil=True, error_model="numpy")(function)
+    if config.DISABLE_JIT:
+        return compiled
+    # Numba would see a change in the file of this function only, not in those whose code is compiled into it.
+    cache_file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if hasattr(cache_file, "_source_stamp"):
+        cache_file._source_stamp = _fingerprint()
+    return compiled
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """Compile a small function of values that disappears into whoever calls it."""
+    return njit(forceinline=True, nogil=True, error_model="numpy")(function)
+
+
+def specialize(function: Callable[..., Any], name: str, **names: Any) -> Any:
+    """Compile a copy of a kernel in which some global names mean something of their own.
+
+    This is how one loop serves all cells. (A closure would do, but Numba cannot cache closures over compiled functions
+    from one process to the next.)
+
+    Parameters
+    ----------
+    function : function
+        The loop, not compiled.
+    name : str
+        Name of the copy, by which the disk cache tells it from the others.
+    **names
+        The global names to replace.
+    """
+    assert isinstance(function, FunctionType)
+    copy = FunctionType(function.__code__, {**function.__globals__, **names}, name, function.__defaults__)
+    copy.__qualname__ = name
+    copy.__module__ = function.__module__
+    copy.__doc__ = function.__doc__
+    return kernel(copy)

@@ -1,0 +1,505 @@
+"""SIMD vectors as Numba values: the type, its operators, loads and stores, and the register tile of a matrix product.
+
+A `Vector` is one LLVM vector register held in an ordinary variable of an `@njit` function. Functions written with `+`,
+`*`, `fma`, `clamp`, ... run on vectors and on scalars alike, so that the same equations serve a SIMD loop on a CPU and a
+thread of a GPU. This is the only file that speaks LLVM.
+
+The width is the widest the host computes with (512 bits with AVX-512, 256 with AVX, else 128: SSE, NEON). The environment
+variable ``NUMRNN_VECTOR_BITS`` (128, 256 or 512), read once at import, chooses another one; LLVM splits or joins vectors
+that the processor does not have, so that every width runs everywhere.
+
+Under ``NUMBA_DISABLE_JIT=1`` the names of this file are the NumPy versions of `simd_interpreted`, which check every
+address.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, models, register_model
+
+from numrnn.kernels.jit import CPU_FEATURES, VECTOR_BITS
+
+__all__ = [
+    "PANEL_VECTORS",
+    "TILE_ROWS",
+    "VECTOR_BITS",
+    "absolute",
+    "clamp",
+    "copy_sign",
+    "fma",
+    "lane_count",
+    "lanes",
+    "load",
+    "load_partial",
+    "load_slots",
+    "power_of_two",
+    "reciprocal_estimate",
+    "store",
+    "store_partial",
+    "store_slots",
+    "tile",
+    "tile_transposed",
+    "where_positive",
+    "zeros_like",
+]
+
+
+# The tile of a product keeps TILE_ROWS x PANEL_VECTORS accumulators in registers. 24 of them want 32 registers (AVX-512,
+# NEON); 12 fit the 16 registers of SSE and AVX.
+TILE_ROWS = 6
+PANEL_VECTORS = 4 if "avx512f" in CPU_FEATURES or "neon" in CPU_FEATURES else 2
+
+
+def lane_count(dtype: Any) -> int:
+    """How many numbers of that type one vector holds."""
+    return VECTOR_BITS // (8 * np.dtype(dtype).itemsize)
+
+
+# ---------------------------------------------------------------------------------------------------------- the type
+class Vector(types.Type):
+    """One SIMD register of float32 or float64 lanes."""
+
+    def __init__(self, scalar: types.Float) -> None:
+        self.scalar = scalar
+        self.lanes = VECTOR_BITS // scalar.bitwidth
+        super().__init__(f"vector{self.lanes}x{scalar}")
+
+
+def _scalar_ir(scalar: types.Float) -> ir.Type:
+    return ir.FloatType() if scalar.bitwidth == 32 else ir.DoubleType()
+
+
+def _value_ir(numba_type: types.Type) -> ir.Type:
+    """The LLVM type of a scalar or a vector."""
+    if isinstance(numba_type, Vector):
+        return ir.VectorType(_scalar_ir(numba_type.scalar), numba_type.lanes)
+    return _scalar_ir(numba_type)
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Vector) -> None:
+        super().__init__(dmm, fe_type, _value_ir(fe_type))
+
+
+_INT32 = ir.IntType(32)
+_INT64 = ir.IntType(64)
+
+
+def _constant(value_type: ir.Type, number: float) -> ir.Constant:
+    if isinstance(value_type, ir.VectorType):
+        return ir.Constant(value_type, [ir.Constant(value_type.element, number)] * value_type.count)
+    return ir.Constant(value_type, number)
+
+
+def _integers(value_type: ir.Type) -> tuple[ir.Type, int]:
+    """The integer type of the same shape, and the bits of the fraction."""
+    vector = isinstance(value_type, ir.VectorType)
+    single = isinstance(value_type.element if vector else value_type, ir.FloatType)
+    element = _INT32 if single else _INT64
+    return (ir.VectorType(element, value_type.count) if vector else element), 23 if single else 52
+
+
+def _splat(builder: ir.IRBuilder, scalar: ir.Value, vector_type: ir.VectorType) -> ir.Value:
+    undefined = ir.Constant(vector_type, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, _INT32(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INT32, vector_type.count), [0] * vector_type.count))
+
+
+def _as(context: Any, builder: ir.IRBuilder, value: ir.Value, from_type: types.Type, to_type: types.Type) -> ir.Value:
+    """A scalar becomes a vector of equal lanes; scalars change their precision."""
+    if isinstance(from_type, Vector):
+        return value
+    if isinstance(to_type, Vector):
+        return _splat(builder, context.cast(builder, value, from_type, to_type.scalar), _value_ir(to_type))
+    return context.cast(builder, value, from_type, to_type)
+
+
+def _common_type(*operands: types.Type) -> types.Type:
+    """Vectors win over scalars; among scalars the wider float wins."""
+    for operand in operands:
+        if isinstance(operand, Vector):
+            return operand
+    return max((operand for operand in operands if isinstance(operand, types.Float)), key=lambda t: t.bitwidth)
+
+
+# ------------------------------------------------------------------------------------------------------ the operators
+def _register_operator(python_operator: Callable, instruction: str) -> None:
+    @infer_global(python_operator)
+    class _Template(AbstractTemplate):
+        def generic(self, args: Any, kws: Any) -> Any:
+            if len(args) == 2 and any(isinstance(arg, Vector) for arg in args):
+                return signature(_common_type(*args), *args)
+            return None
+
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        left, right = (_as(context, builder, a, t, sig.return_type) for a, t in zip(args, sig.args, strict=True))
+        return getattr(builder, instruction)(left, right)
+
+    for pair in ((Vector, Vector), (Vector, types.Float), (types.Float, Vector)):
+        lower_builtin(python_operator, *pair)(lower)
+
+
+for _operator, _instruction in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _register_operator(_operator, _instruction)
+
+
+@infer_global(operator.neg)
+class _NegativeTemplate(AbstractTemplate):
+    def generic(self, args: Any, kws: Any) -> Any:
+        return signature(args[0], args[0]) if isinstance(args[0], Vector) else None
+
+
+@lower_builtin(operator.neg, Vector)
+def _lower_negative(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+    return builder.fsub(_constant(args[0].type, -0.0), args[0])
+
+
+def _call(builder: ir.IRBuilder, name: str, result: ir.Type, *args: ir.Value) -> ir.Value:
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, [a.type for a in args]), name)
+    return builder.call(function, args)
+
+
+def _suffix(value_type: ir.Type) -> str:
+    """How LLVM's overloaded intrinsics name the type."""
+    if isinstance(value_type, ir.VectorType):
+        return f"v{value_type.count}{_suffix(value_type.element)}"
+    return "f32" if isinstance(value_type, ir.FloatType) else "f64"
+
+
+def _fma(builder: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
+    return _call(builder, f"llvm.fma.{_suffix(x.type)}", x.type, x, y, z)
+
+
+@intrinsic
+def fma(typingctx, x, y, z):
+    """x * y + z, rounded once."""
+    result = _common_type(x, y, z)
+
+    def codegen(context, builder, sig, args):
+        return _fma(builder, *(_as(context, builder, a, t, result) for a, t in zip(args, sig.args, strict=True)))
+
+    return result(x, y, z), codegen
+
+
+@intrinsic
+def clamp(typingctx, x, low, high):
+    """x between low and high; NaN stays NaN (which is why the operands stand in this order)."""
+
+    def codegen(context, builder, sig, args):
+        value, low_, high_ = (_as(context, builder, a, t, x) for a, t in zip(args, sig.args, strict=True))
+        value = builder.select(builder.fcmp_ordered("<", high_, value), high_, value)
+        return builder.select(builder.fcmp_ordered(">", low_, value), low_, value)
+
+    return x(x, low, high), codegen
+
+
+@intrinsic
+def where_positive(typingctx, condition, x, y):
+    """x where the condition is above zero, elsewhere y; NaN in the condition is not above zero."""
+    result = _common_type(condition, x, y)
+
+    def codegen(context, builder, sig, args):
+        c, x_, y_ = (_as(context, builder, a, t, result) for a, t in zip(args, sig.args, strict=True))
+        return builder.select(builder.fcmp_ordered(">", c, _constant(c.type, 0.0)), x_, y_)
+
+    return result(condition, x, y), codegen
+
+
+@intrinsic
+def absolute(typingctx, x):
+    """\\|x\\|."""
+
+    def codegen(context, builder, sig, args):
+        return _call(builder, f"llvm.fabs.{_suffix(args[0].type)}", args[0].type, args[0])
+
+    return x(x), codegen
+
+
+@intrinsic
+def copy_sign(typingctx, magnitude, sign):
+    """The magnitude of the one with the sign of the other, both of one type."""
+
+    def codegen(context, builder, sig, args):
+        return _call(builder, f"llvm.copysign.{_suffix(args[0].type)}", args[0].type, *args)
+
+    return magnitude(magnitude, sign), codegen
+
+
+@intrinsic
+def zeros_like(typingctx, x):
+    """Zero, of the type of x."""
+
+    def codegen(context, builder, sig, args):
+        return _constant(args[0].type, 0.0)
+
+    return x(x), codegen
+
+
+@intrinsic
+def power_of_two(typingctx, shifted):
+    """2**n, where `shifted` is n + 127 + 1.5 * 2**23 in float32, n + 1023 + 1.5 * 2**52 in float64.
+
+    Adding the large number rounds n to an integer and leaves it, biased as exponents are, in the low bits of the fraction,
+    from where one shift moves it into the exponent. The lowest n (-127 or -1023) gives zero, the highest (128 or 1024)
+    infinity; beyond these the result is meaningless.
+    """
+
+    def codegen(context, builder, sig, args):
+        integers, fraction_bits = _integers(args[0].type)
+        bits = builder.bitcast(args[0], integers)
+        return builder.bitcast(builder.shl(bits, _constant(integers, fraction_bits)), args[0].type)
+
+    return shifted(shifted), codegen
+
+
+@intrinsic
+def reciprocal_estimate(typingctx, x):
+    """1 / x for x in [1, 2]: within 2**-22 relative, and exact for 1 and 2.
+
+    In vectors of AVX-512 float32 it is the processor's estimate (2**-14) refined by one Newton step, several times faster
+    than a division; elsewhere it is a division. (The estimate of SSE and AVX is too coarse for one step.)
+    """
+    estimated = isinstance(x, Vector) and x.scalar.bitwidth == 32 and VECTOR_BITS == 512 and "avx512f" in CPU_FEATURES
+
+    def codegen(context, builder, sig, args):
+        value = args[0]
+        one = _constant(value.type, 1.0)
+        if not estimated:
+            return builder.fdiv(one, value)
+        everywhere = ir.Constant(ir.IntType(16), 0xFFFF)
+        name = "llvm.x86.avx512.rcp14.ps.512"
+        estimate = _call(builder, name, value.type, value, _constant(value.type, 0.0), everywhere)
+        error = _fma(builder, builder.fsub(_constant(value.type, -0.0), value), estimate, one)
+        return _fma(builder, estimate, error, estimate)
+
+    return x(x), codegen
+
+
+# ------------------------------------------------------------------------------------------------- loads and stores
+def _pointer(context: Any, builder: ir.IRBuilder, array_type: types.Array, array: ir.Value, index: ir.Value) -> ir.Value:
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
+
+
+def _load(builder: ir.IRBuilder, pointer: ir.Value, value_type: ir.Type) -> ir.Value:
+    return builder.load(builder.bitcast(pointer, value_type.as_pointer()), align=4)
+
+
+def _store(builder: ir.IRBuilder, value: ir.Value, pointer: ir.Value) -> None:
+    builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=4)
+
+
+@intrinsic
+def lanes(typingctx, array):
+    """How many elements of the array one vector holds."""
+    count = VECTOR_BITS // array.dtype.bitwidth
+
+    def codegen(context, builder, sig, args):
+        return context.get_constant(types.intp, count)
+
+    return types.intp(array), codegen
+
+
+@intrinsic
+def load(typingctx, array, index):
+    """The vector of elements index, index + 1, ... of a one-dimensional contiguous array."""
+    vector = Vector(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        return _load(builder, _pointer(context, builder, array, args[0], args[1]), _value_ir(vector))
+
+    return vector(array, types.intp), codegen
+
+
+@intrinsic
+def store(typingctx, array, index, value):
+    """Write a vector to elements index, index + 1, ... of a one-dimensional contiguous array."""
+
+    def codegen(context, builder, sig, args):
+        _store(builder, args[2], _pointer(context, builder, array, args[0], args[1]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), codegen
+
+
+def _mask(builder: ir.IRBuilder, count: ir.Value, n_lanes: int) -> ir.Value:
+    """The first `count` lanes."""
+    integers = ir.VectorType(_INT32, n_lanes)
+    limit = _splat(builder, builder.trunc(count, _INT32), integers)
+    return builder.icmp_signed("<", ir.Constant(integers, list(range(n_lanes))), limit)
+
+
+@intrinsic
+def load_partial(typingctx, array, index, count):
+    """Elements index, ..., index + count - 1 in the first lanes and zero in the others, which are not read."""
+    vector = Vector(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        value_type = _value_ir(vector)
+        pointer = builder.bitcast(_pointer(context, builder, array, args[0], args[1]), value_type.as_pointer())
+        name = f"llvm.masked.load.{_suffix(value_type)}.p0"
+        mask = _mask(builder, args[2], vector.lanes)
+        return _call(builder, name, value_type, pointer, _INT32(4), mask, _constant(value_type, 0.0))
+
+    return vector(array, types.intp, types.intp), codegen
+
+
+@intrinsic
+def store_partial(typingctx, array, index, count, value):
+    """Write the first `count` lanes to elements index, ..., index + count - 1."""
+
+    def codegen(context, builder, sig, args):
+        value_type = args[3].type
+        pointer = builder.bitcast(_pointer(context, builder, array, args[0], args[1]), value_type.as_pointer())
+        name = f"llvm.masked.store.{_suffix(value_type)}.p0"
+        _call(builder, name, ir.VoidType(), args[3], pointer, _INT32(4), _mask(builder, args[2], value.lanes))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, value), codegen
+
+
+@intrinsic(prefer_literal=True)
+def load_slots(typingctx, array, index, stride, count):
+    """A tuple of `count` (a constant) vectors that lie `stride` elements apart."""
+    vector = Vector(array.dtype)
+    result = types.UniTuple(vector, count.literal_value)
+
+    def codegen(context, builder, sig, args):
+        start = _pointer(context, builder, array, args[0], args[1])
+        stride_ = context.cast(builder, args[2], sig.args[2], types.intp)
+        pointers = [builder.gep(start, [builder.mul(stride_, _INT64(i))]) for i in range(result.count)]
+        return context.make_tuple(builder, result, [_load(builder, p, _value_ir(vector)) for p in pointers])
+
+    return result(array, types.intp, types.intp, count), codegen
+
+
+@intrinsic
+def store_slots(typingctx, array, index, stride, values):
+    """Write a tuple of vectors, `stride` elements apart."""
+
+    def codegen(context, builder, sig, args):
+        start = _pointer(context, builder, array, args[0], args[1])
+        for i in range(values.count):
+            _store(builder, builder.extract_value(args[3], i), builder.gep(start, [builder.mul(args[2], _INT64(i))]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, values), codegen
+
+
+# ------------------------------------------------------------------------------------------------- the register tile
+def _emit_tile(builder, height, width, transposed, a, rows, pitch, b, b_pitch, depth, start, start_pitch, c, c_pitch, vector):
+    """One tile of a product: `height` rows by `width` vectors of accumulators that never leave the registers."""
+    n_lanes = vector.count
+    column = [_INT64(i * n_lanes) for i in range(width)]
+    if transposed:
+        a_rows = [builder.gep(a, [_INT64(r)]) for r in range(height)]
+    else:
+        a_rows = [builder.gep(a, [builder.mul(builder.load(builder.gep(rows, [_INT64(r)])), pitch)]) for r in range(height)]
+    starts = [builder.gep(start, [builder.mul(start_pitch, _INT64(r))]) for r in range(height)]
+    initial = [[_load(builder, builder.gep(s, [v]), vector) for v in column] for s in starts]
+    before = builder.block
+    loop, after = builder.append_basic_block("depth"), builder.append_basic_block("depth.end")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    k = builder.phi(_INT64)
+    accumulators = [[builder.phi(vector) for _ in column] for _ in range(height)]
+    b_row = builder.gep(b, [builder.mul(k, b_pitch)])
+    b_vectors = [_load(builder, builder.gep(b_row, [v]), vector) for v in column]
+    a_offset = builder.mul(builder.load(builder.gep(rows, [k])), pitch) if transposed else k
+    updated = []
+    for r in range(height):
+        a_value = _splat(builder, builder.load(builder.gep(a_rows[r], [a_offset])), vector)
+        updated.append([_fma(builder, a_value, b_vectors[v], accumulators[r][v]) for v in range(width)])
+    k_next = builder.add(k, _INT64(1))
+    k.add_incoming(_INT64(0), before)
+    k.add_incoming(k_next, loop)
+    for r in range(height):
+        for v in range(width):
+            accumulators[r][v].add_incoming(initial[r][v], before)
+            accumulators[r][v].add_incoming(updated[r][v], loop)
+    builder.cbranch(builder.icmp_signed("<", k_next, depth), loop, after)
+    builder.position_at_end(after)
+    for r in range(height):
+        target = builder.gep(c, [builder.mul(c_pitch, _INT64(r))])
+        for v in range(width):
+            _store(builder, updated[r][v], builder.gep(target, [column[v]]))
+
+
+def _tile_intrinsic(transposed: bool) -> Any:
+    @intrinsic
+    def tile(typingctx, height, width, a, a0, rows, row0, pitch, b, b0, b_pitch, depth, start, start0, start_pitch, c, c0, c_pitch):
+        index = types.intp
+        vector = Vector(b.dtype)
+
+        def codegen(context, builder, sig, args):
+            height_, width_, a_, a0_, rows_, row0_, pitch_, b_, b0_, b_pitch_, depth_, s_, s0_, s_pitch_, c_, c0_, c_pitch_ = args
+            operands = (
+                _pointer(context, builder, a, a_, a0_),
+                _pointer(context, builder, rows, rows_, row0_),
+                pitch_,
+                _pointer(context, builder, b, b_, b0_),
+                b_pitch_,
+                depth_,
+                _pointer(context, builder, start, s_, s0_),
+                s_pitch_,
+                _pointer(context, builder, c, c_, c0_),
+                c_pitch_,
+            )
+            shape = builder.add(builder.mul(height_, _INT64(PANEL_VECTORS + 1)), width_)
+            done = builder.append_basic_block("tile.done")
+            switch = builder.switch(shape, done)
+            for rows_high in range(1, TILE_ROWS + 1):
+                for vectors_wide in range(1, PANEL_VECTORS + 1):
+                    case = builder.append_basic_block(f"tile.{rows_high}x{vectors_wide}")
+                    switch.add_case(_INT64(rows_high * (PANEL_VECTORS + 1) + vectors_wide), case)
+                    builder.position_at_end(case)
+                    _emit_tile(builder, rows_high, vectors_wide, transposed, *operands, _value_ir(vector))
+                    builder.branch(done)
+            builder.position_at_end(done)
+            return context.get_dummy_value()
+
+        sig = types.void(
+            index, index, a, index, rows, index, index, b, index, index, index, start, index, index, c, index, index
+        )
+        return sig, codegen
+
+    return tile
+
+
+tile = _tile_intrinsic(transposed=False)
+tile_transposed = _tile_intrinsic(transposed=True)
+
+if config.DISABLE_JIT:
+    from numrnn.kernels.simd_interpreted import (  # type: ignore[assignment]
+        absolute,
+        clamp,
+        copy_sign,
+        fma,
+        lanes,
+        load,
+        load_partial,
+        load_slots,
+        power_of_two,
+        reciprocal_estimate,
+        store,
+        store_partial,
+        store_slots,
+        tile,
+        tile_transposed,
+        where_positive,
+        zeros_like,
+    )

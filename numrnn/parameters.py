@@ -1,0 +1,71 @@
+"""The parameters of a network: one contiguous vector with named views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+__all__ = ["Parameters"]
+
+
+class Parameters(Mapping[str, NDArray]):
+    """Named arrays that share one contiguous vector.
+
+    Gradients and the moments of a solver have the same form, so that a solver, a norm, a copy or a file each deal with
+    one array.
+
+    Parameters
+    ----------
+    shapes : mapping of str to tuple of int
+        The name and the shape of every array, in the order in which they lie in the vector.
+    dtype : dtype
+        float32 or float64.
+
+    Attributes
+    ----------
+    flat : ndarray of shape (size,)
+        The vector. Views into it are writable.
+    shapes : dict of str to tuple of int
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike) -> None:
+        self.shapes = dict(shapes)
+        sizes = [int(np.prod(shape, dtype=np.int64)) for shape in self.shapes.values()]
+        self.flat = np.zeros(sum(sizes), dtype=dtype)
+        ends = np.cumsum(sizes, dtype=np.int64)
+        self._spans = {
+            name: slice(int(end) - size, int(end)) for name, size, end in zip(self.shapes, sizes, ends, strict=True)
+        }
+
+    def __getitem__(self, name: str) -> NDArray:
+        return self.flat[self._spans[name]].reshape(self.shapes[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.flat.dtype
+
+    @property
+    def size(self) -> int:
+        return int(self.flat.size)
+
+    def span(self, name: str) -> slice:
+        """Where the array of that name lies in `flat`."""
+        return self._spans[name]
+
+    def zeros_like(self) -> Parameters:
+        """Arrays of the same names and shapes, all zero."""
+        return Parameters(self.shapes, self.dtype)
+
+    def copy(self) -> Parameters:
+        """Independent arrays with the same values."""
+        other = self.zeros_like()
+        other.flat[:] = self.flat
+        return other
