@@ -20,7 +20,18 @@ _HOMES = {
     "plots": "numrnn.plots",
 }
 
-__all__ = ["GRU", "LSTM", "RNN", "ModelFileError", "RNNClassifier", "RNNRegressor", "__version__", "datasets", "load", "plots"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "ModelFileError",
+    "RNNClassifier",
+    "RNNRegressor",
+    "__version__",
+    "datasets",
+    "load",
+    "plots",
+]
 
 if TYPE_CHECKING:
     from numrnn import datasets, plots

@@ -10,10 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numrnn.buffers import Lease
-from numrnn.kernels.cpu.matmul import multiply_transposed, pack_columns, pack_rows, unpack_columns
-from numrnn.kernels.cpu.recurrent import RECURRENT, sum_rows
+from numrnn.kernels.cpu.matmul import (
+    SUM_COLUMNS,
+    SUM_PITCH,
+    SUM_ROWS,
+    multiply_transposed,
+    pack_columns,
+    pack_rows,
+    unpack_columns,
+)
+from numrnn.kernels.cpu.recurrent import RECURRENT
 from numrnn.kernels.equations import CELLS
-from numrnn.kernels.simd import PANEL_VECTORS, lane_count
+from numrnn.kernels.simd import PANEL_VECTORS, TILE_ROWS, lane_count
 from numrnn.packing import Packing
 
 __all__ = ["Direction", "DirectionPass", "Rows", "read_only"]
@@ -51,7 +59,7 @@ class DirectionPass:
     state: NDArray
     saved: NDArray
     previous: NDArray
-    products: dict[str, NDArray] = field(default_factory=dict)
+    products: dict[str, tuple[NDArray, NDArray]] = field(default_factory=dict)
 
 
 class Direction:
@@ -67,8 +75,11 @@ class Direction:
     dtype : dtype
     """
 
-    def __init__(self, cell: str, layer: int, reverse: bool, input_size: int, hidden_size: int, dtype: np.dtype) -> None:
+    def __init__(
+        self, cell: str, layer: int, reverse: bool, input_size: int, hidden_size: int, dtype: np.dtype
+    ) -> None:
         self.cell = CELLS[cell]
+        self.kernels = RECURRENT[cell]
         self.key = (layer, reverse)
         self.reverse = reverse
         self.input_size = input_size
@@ -133,20 +144,33 @@ class Direction:
             lease.at_least(("previous", self.key), kept * self.cell.n_states * self.padded, self.dtype),
         )
 
-    def _slot_bias(self, parameters: Mapping[str, NDArray], lease: Lease) -> NDArray:
-        """Both biases, summed where a slot has both, in the order of the slots."""
-        bias = lease.exact(("bias", self.key), self.slots, self.dtype)
-        slots = bias.reshape(self.cell.n_slots, self.padded)[:, : self.hidden_size]
-        by_gate = (self.cell.n_gates, self.hidden_size)
+    @property
+    def packed_size(self) -> int:
+        """Elements of what `pack` writes."""
+        return self.input_columns * self.input_size + self.hidden_columns * self.hidden_size + self.slots
+
+    def pack(self, parameters: Mapping[str, NDArray], identity: NDArray, packed: NDArray) -> NDArray:
+        """Write the weights as the forward kernels want them: panels of weight_ih, of weight_hh, biases by slot.
+
+        Padding must be zero in `packed` before.
+        """
+        size, padded = self.hidden_size, self.padded
+        hidden = self.input_columns * self.input_size
+        bias = hidden + self.hidden_columns * size
+        pack_columns(parameters[self.weight_ih], self.input_gates, size, padded, identity, packed[:hidden])
+        pack_columns(parameters[self.weight_hh], self.hidden_gates, size, padded, identity, packed[hidden:bias])
+        slots = packed[bias:].reshape(self.cell.n_slots, padded)[:, :size]
+        by_gate = (self.cell.n_gates, size)
+        # Both biases, summed where a slot has both.
         slots[...] = 0
         slots[: len(self.input_gates)] += parameters[self.bias_ih].reshape(by_gate)[self.input_gates]
         slots[-len(self.hidden_gates) :] += parameters[self.bias_hh].reshape(by_gate)[self.hidden_gates]
-        return bias
+        return packed
 
     def forward_tasks(
         self,
         run: DirectionPass,
-        parameters: Mapping[str, NDArray],
+        packed: NDArray,
         shards: list[tuple[int, int]],
         identity: NDArray,
         output: Rows | None,
@@ -155,24 +179,17 @@ class Direction:
     ) -> Iterator[Task]:
         """Calls that walk the shards of the batch, one each."""
         packing, size, padded = run.packing, self.hidden_size, self.padded
-        input_panels = lease.exact(("input panels", self.key), self.input_columns * self.input_size, self.dtype)
-        hidden_panels = lease.exact(("hidden panels", self.key), self.hidden_columns * size, self.dtype)
-        pack_columns(parameters[self.weight_ih], self.input_gates, size, padded, input_panels)
-        pack_columns(parameters[self.weight_hh], self.hidden_gates, size, padded, hidden_panels)
-        bias = self._slot_bias(parameters, lease)
         target = output if output is not None else Rows(run.state, identity, 0)
         scratch_rows = _SCRATCH_BYTES // (self.slots * self.dtype.itemsize)
         for begin, end in shards:
             capacity = max(end - begin, min(scratch_rows, int(packing.lengths[begin:end].sum())))
             yield partial(
-                RECURRENT[self.cell.name].forward,
+                self.kernels.forward,
                 read_only(run.inputs.flat),
                 run.inputs.table,
                 run.inputs.pitch,
                 self.input_size,
-                input_panels,
-                bias,
-                hidden_panels,
+                packed,
                 size,
                 padded,
                 run.state,
@@ -212,7 +229,7 @@ class Direction:
         source = d_output if d_output is not None else Rows(d_state, identity, 0)
         for begin, end in shards:
             yield partial(
-                RECURRENT[self.cell.name].backward,
+                self.kernels.backward,
                 run.saved,
                 run.previous,
                 panels,
@@ -233,68 +250,58 @@ class Direction:
             )
 
     def weight_gradient_tasks(self, run: DirectionPass, identity: NDArray, parts: int, lease: Lease) -> Iterator[Task]:
-        """Calls that compute the products behind the weights' gradients, divided among threads by columns.
+        """Calls that compute the products behind the gradients, divided among threads by rows of the products.
 
-        Every element is summed over the rows in their order, so that the division does not change a bit of it.
+        Every element is summed over the time steps in their order, so that the division does not change a bit of it.
         """
-        columns = {"input": self.input_columns, "hidden": self.hidden_columns, "bias": self.slots}
-        depths = {"input": self.input_size, "hidden": self.hidden_size, "bias": 1}
-        for name, count in columns.items():
-            run.products[name] = lease.at_least((name, "product", self.key), depths[name] * count, self.dtype)
-        for part in range(parts):
-            ranges = {name: self._share(count, part, parts) for name, count in columns.items()}
-            yield partial(self._weight_products, run, identity, ranges)
-
-    def _share(self, columns: int, part: int, parts: int) -> tuple[int, int]:
-        """The columns of one thread: whole panels if there are enough, else whole vectors."""
-        vectors = columns // self.lanes
-        unit = PANEL_VECTORS if vectors >= PANEL_VECTORS * parts else 1
-        units = -(-vectors // unit)
-        begin, end = (min(vectors, units * i // parts * unit) * self.lanes for i in (part, part + 1))
-        return begin, end
-
-    def _weight_products(self, run: DirectionPass, identity: NDArray, ranges: dict[str, tuple[int, int]]) -> None:
-        n_rows, slots, inputs = run.packing.n_rows, self.slots, run.inputs
-        begin, end = ranges["bias"]
-        run.products["bias"][begin:end] = 0
-        sum_rows(run.saved, n_rows, slots, begin, end, run.products["bias"])
         previous = Rows(run.previous, identity, self.cell.n_states * self.padded)
-        for name, left, depth, columns in (
-            ("input", inputs, self.input_size, self.input_columns),
-            ("hidden", previous, self.hidden_size, self.hidden_columns),
+        # The rows of both products, one after the other, in whole tiles.
+        total = self.input_size + self.hidden_size
+        bounds = [min(total, -(-total * part // (parts * TILE_ROWS)) * TILE_ROWS) for part in range(parts)] + [total]
+        for name, left, depth, columns, before in (
+            ("ih", run.inputs, self.input_size, self.input_columns, 0),
+            ("hh", previous, self.hidden_size, self.hidden_columns, self.input_size),
         ):
-            begin, end = ranges[name]
-            first = 0 if name == "input" else slots - columns
-            product = run.products[name]
-            product.reshape(depth, columns)[:, begin:end] = 0
-            multiply_transposed(
-                read_only(left.flat),
-                0,
-                left.table,
-                n_rows,
-                left.pitch,
-                0,
-                depth,
-                run.saved,
-                first,
-                slots,
-                begin,
-                end,
-                product,
-                columns,
-            )
+            product = lease.at_least(("product", name, self.key), depth * columns, self.dtype)
+            sums = lease.at_least(("sums", name, self.key), columns, self.dtype)
+            run.products[name] = product, sums
+            for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+                k_begin, k_end = max(0, begin - before), min(depth, end - before)
+                if k_begin >= k_end:
+                    continue
+                yield partial(
+                    multiply_transposed,
+                    read_only(left.flat),
+                    left.column,
+                    left.table,
+                    run.packing.n_rows,
+                    left.pitch,
+                    k_begin,
+                    k_end,
+                    identity,
+                    run.saved,
+                    0 if name == "ih" else self.slots - columns,
+                    self.slots,
+                    columns,
+                    lease.at_least(("panel",), SUM_ROWS * PANEL_VECTORS * self.lanes, self.dtype),
+                    lease.at_least(("block",), SUM_PITCH * SUM_COLUMNS, self.dtype),
+                    product,
+                    sums,
+                )
 
-    def add_gradients(self, run: DirectionPass, gradient: Mapping[str, NDArray]) -> None:
+    def add_gradients(
+        self, run: DirectionPass, gradient: Mapping[str, NDArray], identity: NDArray, lease: Lease
+    ) -> None:
         """Add the finished products to the named gradients."""
         size, padded = self.hidden_size, self.padded
-        unpack_columns(run.products["input"], self.input_columns, self.input_gates, size, padded, gradient[self.weight_ih])
-        unpack_columns(
-            run.products["hidden"], self.hidden_columns, self.hidden_gates, size, padded, gradient[self.weight_hh]
-        )
-        slots = run.products["bias"].reshape(self.cell.n_slots, padded)[:, :size]
-        by_gate = (self.cell.n_gates, size)
-        gradient[self.bias_ih].reshape(by_gate)[self.input_gates] += slots[: len(self.input_gates)]
-        gradient[self.bias_hh].reshape(by_gate)[self.hidden_gates] += slots[-len(self.hidden_gates) :]
+        square = lease.at_least(("square",), self.lanes**2, self.dtype)
+        for name, weight, bias, gates in (
+            ("ih", self.weight_ih, self.bias_ih, self.input_gates),
+            ("hh", self.weight_hh, self.bias_hh, self.hidden_gates),
+        ):
+            product, sums = run.products[name]
+            unpack_columns(product, gates, size, padded, identity, square, gradient[weight])
+            gradient[bias].reshape(self.cell.n_gates, size)[gates] += sums.reshape(len(gates), padded)[:, :size]
 
     def input_panels_backward(self, parameters: Mapping[str, NDArray], lease: Lease) -> NDArray:
         """weight_ih, packed for the product that gives the gradient of the input."""

@@ -6,20 +6,20 @@ same engine. Names, shapes, gate order and results are those of ``torch.nn`` wit
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numrnn.checks import StateLayout, finite_array, random_state_of, real_array
 from numrnn.packing import Sequences
 from numrnn.parameters import Parameters
-from numrnn.stack import RecurrentPass, RecurrentStack
+from numrnn.stack import MOST_ADVANCED, RecurrentPass, RecurrentStack
 from numrnn.workers import Workers
 
 __all__ = ["GRU", "LSTM", "RNN"]
-
-_DTYPES = ("float32", "float64")
 
 
 def _positive_integer(name: str, value: Any) -> int:
@@ -28,16 +28,8 @@ def _positive_integer(name: str, value: Any) -> int:
     return int(value)
 
 
-def _random_state(random_state: Any) -> np.random.RandomState:
-    if isinstance(random_state, np.random.RandomState):
-        return random_state
-    if random_state is None or (isinstance(random_state, (int, np.integer)) and 0 <= random_state < 2**32):
-        return np.random.RandomState(random_state)
-    raise ValueError(f"random_state must be None, an integer from 0 to 2**32 - 1 or a RandomState, got {random_state!r}")
-
-
 class _RecurrentLayer:
-    """What RNN, LSTM and GRU share."""
+    """What RNN, LSTM and GRU share: everything but the cell."""
 
     _cell: str
 
@@ -66,18 +58,16 @@ class _RecurrentLayer:
             self.hidden_sizes = (_positive_integer("hidden_size", hidden_size),) * layers
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}")
-        dtype = np.dtype(dtype)
-        if dtype.name not in _DTYPES:
-            raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype.name!r}")
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.dtype("float32"), np.dtype("float64")):
+            raise ValueError(f"dtype must be 'float32' or 'float64', got {self.dtype.name!r}")
+        if device == "cuda":
+            raise RuntimeError("device='cuda' was asked for, but this version of numrnn has no CUDA engine")
         if device not in ("cpu", "auto"):
-            if device == "cuda":
-                raise RuntimeError("device='cuda' was asked for, but this version of numrnn has no CUDA engine")
             raise ValueError(f"device must be 'cpu', 'cuda' or 'auto', got {device!r}")
-        self.hidden_size = hidden_size
         self.num_layers = len(self.hidden_sizes)
         self.bidirectional = bool(bidirectional)
         self.dropout = float(dropout)
-        self.dtype = dtype
         self.device = "cpu"
         self.n_jobs = n_jobs
         self._stack = RecurrentStack(
@@ -86,24 +76,38 @@ class _RecurrentLayer:
             self.hidden_sizes,
             bidirectional=self.bidirectional,
             dropout=self.dropout,
-            dtype=dtype,
+            dtype=self.dtype,
             workers=Workers(n_jobs),
         )
-        self._parameters = Parameters(self._stack.parameter_shapes(), dtype)
+        stack = self._stack
+        self._states = StateLayout(stack.n_states, stack.n_directions, self.hidden_sizes, self.dtype)
+        self._parameters = Parameters(stack.parameter_shapes(), self.dtype)
         self._gradient = self._parameters.zeros_like()
+        self._packed: list[NDArray] | None = None
+        # References to the vector of the parameters while nobody outside holds a view of it.
+        self._unshared = sys.getrefcount(self._parameters.flat)
         self._pass: RecurrentPass | None = None
         self._padded_shape: tuple[int, ...] = ()
-        self._rng = _random_state(random_state)
-        self._stack.initialize(self._parameters, self._rng)
+        self._rng = random_state_of(random_state)
+        stack.initialize(self._parameters, self._rng)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_packed": None, "_pass": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._unshared = sys.getrefcount(self._parameters.flat)
 
     def __repr__(self) -> str:
         size = self.hidden_sizes if len(set(self.hidden_sizes)) > 1 else self.hidden_sizes[0]
         options = f", bidirectional={self.bidirectional}" if self.bidirectional else ""
-        return f"{type(self).__name__}({self.input_size}, {size}, num_layers={self.num_layers}{options}, dtype={self.dtype.name!r})"
+        name = f"{type(self).__name__}({self.input_size}, {size}, num_layers={self.num_layers}{options}"
+        return f"{name}, dtype={self.dtype.name!r})"
 
     @property
     def parameters(self) -> dict[str, NDArray]:
         """Writable views of the parameters, by PyTorch's names and with its shapes."""
+        self._packed = None
         return dict(self._parameters)
 
     @property
@@ -116,86 +120,25 @@ class _RecurrentLayer:
         """Number of trainable numbers."""
         return self._parameters.size
 
-    # ------------------------------------------------------------------------------------------------------ states
-    def _as_states(self, state: Any, n_sequences: int, name: str = "state") -> list[NDArray] | None:
-        """The caller's state as one array (n_states, n_sequences, hidden_size) for each layer and direction."""
-        if state is None:
-            return None
-        n_directions = self._stack.n_directions
-        parts = tuple(state) if self._stack.n_states == 2 else (state,)
-        if len(parts) != self._stack.n_states:
-            raise ValueError(f"{name} must be a pair (h, c), got {len(parts)} arrays")
-        uniform = len(set(self.hidden_sizes)) == 1
-        by_state: list[list[NDArray]] = []
-        for letter, part in zip("hc", parts, strict=False):
-            layers: list[Any]
-            if uniform:
-                whole = self._as_floats(part, f"{letter} of {name}")
-                expected: tuple[int, ...] = (self.num_layers * n_directions, n_sequences, self.hidden_sizes[0])
-                if whole.shape != expected:
-                    raise ValueError(
-                        f"{letter} of {name} must have the shape (num_layers * directions, n_sequences, hidden_size) = "
-                        f"{expected}, got {whole.shape}"
-                    )
-                by_state.append(list(whole))
-                continue
-            layers = list(part)
-            if len(layers) != self.num_layers:
-                raise ValueError(
-                    f"{letter} of {name} must be a list of {self.num_layers} arrays, one for each layer, since their sizes "
-                    f"differ; got {len(layers)}"
-                )
-            directions: list[NDArray] = []
-            for number, (array, size) in enumerate(zip(layers, self.hidden_sizes, strict=True)):
-                whole = self._as_floats(array, f"{letter} of {name}, layer {number}")
-                expected = (n_directions, n_sequences, size)
-                if whole.shape != expected:
-                    raise ValueError(
-                        f"{letter} of {name}, layer {number}, must have the shape (directions, n_sequences, hidden_size) = "
-                        f"{expected}, got {whole.shape}"
-                    )
-                directions += list(whole)
-            by_state.append(directions)
-        return [np.stack(parts_) for parts_ in zip(*by_state, strict=True)]
-
-    def _from_states(self, states: list[NDArray]) -> Any:
-        """The inverse of `_as_states`."""
-        n_directions = self._stack.n_directions
-        by_state = []
-        for index in range(self._stack.n_states):
-            arrays = [state[index] for state in states]
-            if len(set(self.hidden_sizes)) == 1:
-                by_state.append(np.stack(arrays))
-            else:
-                by_state.append(
-                    [np.stack(arrays[i * n_directions : (i + 1) * n_directions]) for i in range(self.num_layers)]  # type: ignore[arg-type]
-                )
-        return by_state[0] if self._stack.n_states == 1 else tuple(by_state)
+    def _packed_weights(self) -> list[NDArray]:
+        """The weights in the kernels' layout; made anew for every call as long as somebody could write to a view."""
+        packed = self._packed
+        if packed is None or sys.getrefcount(self._parameters.flat) > self._unshared:
+            packed = self._stack.pack(self._parameters)
+            self._packed = packed if sys.getrefcount(self._parameters.flat) <= self._unshared else None
+        return packed
 
     # ------------------------------------------------------------------------------------------------------ checks
-    def _as_floats(self, array: Any, name: str) -> NDArray:
-        """A contiguous array of the layer's type with finite numbers; the caller's memory itself where that fits."""
-        result = np.asarray(array)
-        if result.dtype.kind not in "fiub":
-            raise ValueError(f"{name} must be an array of real numbers, got an array of type {result.dtype}")
-        result = np.ascontiguousarray(result, dtype=self.dtype)
-        # The sum of finite numbers may overflow, so only a suspicious sum is worth the closer look.
-        if not np.isfinite(np.sum(result)) and not np.isfinite(result).all():
-            kind = "NaN" if np.isnan(result).any() else "infinity"
-            where = tuple(int(i) for i in np.argwhere(~np.isfinite(result))[0])
-            raise ValueError(f"{name} must be finite, got {kind} at index {where}")
-        return result
-
-    def _as_batch(self, x: Any, name: str, width: int) -> NDArray:
+    def _as_batch(self, x: Any, name: str, width: int, width_name: str) -> NDArray:
         shape = np.shape(x)
         if len(shape) != 3 or shape[2] != width:
-            what = "input_size" if name == "x" else "hidden_size * directions"
             raise ValueError(
-                f"{name} must have the shape (n_sequences, n_timesteps, {what}) with {what} = {width}, got {shape}"
+                f"{name} must have the shape (n_sequences, n_timesteps, {width_name}) with {width_name} = {width}, got "
+                f"{shape}"
             )
         if 0 in shape:
             raise ValueError(f"{name} must have at least one sequence and one time step, got shape {shape}")
-        return self._as_floats(x, name)
+        return finite_array(x, name, self.dtype)
 
     @staticmethod
     def _as_lengths(lengths: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.int64] | None:
@@ -203,13 +146,16 @@ class _RecurrentLayer:
             return None
         given = np.asarray(lengths)
         if given.shape != (shape[0],):
-            raise ValueError(f"lengths must have one entry for each of the {shape[0]} sequences, got shape {given.shape}")
+            raise ValueError(
+                f"lengths must have one entry for each of the {shape[0]} sequences, got shape {given.shape}"
+            )
         if given.dtype.kind not in "iu":
             raise ValueError(f"lengths must be integers, got an array of type {given.dtype}")
         wrong = np.flatnonzero((given < 1) | (given > shape[1]))
         if len(wrong):
             raise ValueError(
-                f"lengths must be from 1 to {shape[1]}, the time steps of x; got {given[wrong[0]]} for sequence {wrong[0]}"
+                f"lengths must be from 1 to {shape[1]}, the time steps of x; got {given[wrong[0]]} for sequence "
+                f"{wrong[0]}"
             )
         return given.astype(np.int64)
 
@@ -222,8 +168,8 @@ class _RecurrentLayer:
         Parameters
         ----------
         x : array-like of shape (n_sequences, n_timesteps, input_size)
-            What lies past a sequence's end is not used. It must not be changed between this call with ``training=True``
-            and `backward`, which reads it again.
+            The values past a sequence's end must be finite, but have no influence. The array must not be changed between
+            this call with ``training=True`` and `backward`, which reads it again.
         state : array or pair of arrays, default=None
             The initial state: h, for an LSTM (h, c), each of shape ``(num_layers * directions, n_sequences,
             hidden_size)``; where layers differ in size, a list with one array ``(directions, n_sequences, hidden_size)``
@@ -245,10 +191,10 @@ class _RecurrentLayer:
         ValueError
             If a shape does not fit, a number is not finite, or a length is out of range.
         """
-        batch = self._as_batch(x, "x", self.input_size)
+        batch = self._as_batch(x, "x", self.input_size, "input_size")
         n_sequences, n_timesteps, _ = batch.shape
         checked = self._as_lengths(lengths, batch.shape)
-        initial = self._as_states(state, n_sequences)
+        initial = self._states.to_engine(state, n_sequences)
         shape = (n_sequences, n_timesteps, self._stack.output_size)
         y = (np.empty if checked is None else np.zeros)(shape, dtype=self.dtype)
         run = self._stack.forward(
@@ -259,10 +205,11 @@ class _RecurrentLayer:
             dropout_seed=int(self._rng.randint(2**32, dtype=np.uint64)) if training and self.dropout else 0,
             output=y.reshape(-1, self._stack.output_size),
             output_starts=np.arange(n_sequences, dtype=np.int64) * n_timesteps,
+            packed=self._packed_weights(),
         )
         if training:
             self._pass, self._padded_shape = run, shape
-        return y, self._from_states(run.state)
+        return y, self._states.from_engine(run.state)
 
     def backward(self, d_y: ArrayLike, d_state: Any = None) -> tuple[NDArray, Any]:
         """Back through time, after ``forward(x, training=True)``.
@@ -272,7 +219,7 @@ class _RecurrentLayer:
         Parameters
         ----------
         d_y : array-like of shape (n_sequences, n_timesteps, hidden_size * directions)
-            Gradient of `y`. What lies past a sequence's end is not used.
+            Gradient of `y`. The values past a sequence's end must be finite, but have no influence.
         d_state : array or pair of arrays, default=None
             Gradient of the final state, in its form. None is zero.
 
@@ -294,10 +241,10 @@ class _RecurrentLayer:
         if run is None:
             raise RuntimeError("backward needs forward(x, training=True) before it, once for each call")
         n_sequences, n_timesteps, width = self._padded_shape
-        d_batch = self._as_batch(d_y, "d_y", width)
+        d_batch = self._as_batch(d_y, "d_y", width, "hidden_size * directions")
         if d_batch.shape != self._padded_shape:
             raise ValueError(f"d_y must have the shape of y, {self._padded_shape}, got {d_batch.shape}")
-        d_final = self._as_states(d_state, n_sequences, "d_state")
+        d_final = self._states.to_engine(d_state, n_sequences, "d_state")
         self._pass = None
         self._gradient.flat[:] = 0
         d_rows, d_initial = self._stack.backward(
@@ -308,7 +255,7 @@ class _RecurrentLayer:
         if len(d_rows) != n_sequences * n_timesteps:
             d_x = np.zeros((n_sequences * n_timesteps, self.input_size), dtype=self.dtype)
             d_x[run.sequences.rows()] = d_rows
-        return d_x.reshape(n_sequences, n_timesteps, self.input_size), self._from_states(d_initial)
+        return d_x.reshape(n_sequences, n_timesteps, self.input_size), self._states.from_engine(d_initial)
 
     def step(self, x_t: ArrayLike, state: Any = None) -> tuple[NDArray, Any]:
         """Advance by one time step, for streaming.
@@ -317,7 +264,7 @@ class _RecurrentLayer:
         ----------
         x_t : array-like of shape (n_sequences, input_size)
         state : array or pair of arrays, default=None
-            As in `forward`.
+            As in `forward`. It is not changed.
 
         Returns
         -------
@@ -334,27 +281,190 @@ class _RecurrentLayer:
         """
         if self.bidirectional:
             raise ValueError("step cannot run a bidirectional layer, whose outputs depend on later time steps")
-        shape = np.shape(x_t)
-        if len(shape) != 2 or shape[1] != self.input_size:
-            raise ValueError(f"x_t must have the shape (n_sequences, {self.input_size}), got {shape}")
-        y, new_state = self.forward(np.asarray(x_t)[:, np.newaxis], state)
-        return y[:, 0], new_state
+        x = x_t
+        if type(x) is not np.ndarray or x.dtype is not self.dtype or not x.flags.carray:
+            x = real_array(x_t, "x_t", self.dtype)
+        if x.ndim != 2 or x.shape[1] != self.input_size or not len(x):
+            raise ValueError(f"x_t must have the shape (n_sequences, {self.input_size}), got {x.shape}")
+        n_sequences = len(x)
+        if n_sequences > MOST_ADVANCED:
+            y, new_state = self.forward(finite_array(x, "x_t", self.dtype)[:, np.newaxis], state)
+            return y[:, 0], new_state
+        layout, dtype, stack = self._states, self.dtype, self._stack
+        parts = layout.parts(layout.zeros(n_sequences) if state is None else state, n_sequences)
+        packed = self._packed_weights()
+        finite = True
+        made = []
+        for layer, size in enumerate(self.hidden_sizes):
+            # Layers of one size share their arrays, others have their own.
+            group, place, n_places = (0, layer, self.num_layers) if layout.uniform else (layer, 0, 1)
+            if place == 0:
+                made.append(np.empty((layout.n_states + 1, n_places, n_sequences, size), dtype))
+            states = (parts[0][group], parts[1][group]) if layout.n_states == 2 else (parts[0][group],)
+            finite_x, finite_state = stack.advance(layer, place, packed, x, states, made[group])
+            # What a lower layer made of finite numbers is its own affair: rectified units may overflow.
+            finite = finite and finite_state and (finite_x or layer > 0)
+            x = made[group][layout.n_states, place]
+        if not finite:
+            finite_array(x_t, "x_t", dtype)
+            layout.to_engine(state, n_sequences)
+        if layout.uniform:
+            results = made[0]
+            return x, ((results[0], results[1]) if layout.n_states == 2 else results[0])
+        by_part = [[results[s] for results in made] for s in range(layout.n_states)]
+        return x, (tuple(by_part) if layout.n_states == 2 else by_part[0])
+
+
+_PARAMETERS = """
+    Parameters
+    ----------
+    input_size : int
+        Features of one time step.
+    hidden_size : int or sequence of int
+        Units of every layer; a sequence gives each layer its own size, from the input up.
+    num_layers : int, default=1
+        Layers, each of which has the outputs of the one below as input.{nonlinearity}
+    bidirectional : bool, default=False
+        Whether every layer also walks its sequences from their ends; the outputs of both directions are joined.
+    dropout : float, default=0.0
+        Probability with which an output of every layer but the last is zeroed in training.
+    dtype : {{"float32", "float64"}}, default="float32"
+        Type of parameters, states and results. Input of other types is converted.
+    random_state : int, RandomState or None, default=None
+        Determines the initial parameters and the dropout masks.
+    n_jobs : int or None, default=None
+        Threads. None and -1 use every processor where the work is worth it, but no more than the environment variables
+        ``OMP_NUM_THREADS`` and ``NUMBA_NUM_THREADS`` allow. Results do not depend on it, not in a single bit.
+    device : {{"cpu", "auto"}}, default="cpu"
+        This version computes on the CPU; "cuda" raises an error.
+
+    Attributes
+    ----------
+    parameters : dict of str to ndarray
+        Writable views by PyTorch's names: ``weight_ih_l0`` ({gates}hidden_size, input_size), ``weight_hh_l0``
+        ({gates}hidden_size, hidden_size), ``bias_ih_l0``, ``bias_hh_l0``, ..., with the suffix ``_reverse`` for the
+        reverse direction.{gate_order} Input weights start uniform (Glorot and Bengio, 2010), recurrent weights
+        orthogonal (Saxe, McClelland and Ganguli, 2014), biases zero{forget}.
+    gradients : dict of str to ndarray
+        Views of the gradients that `backward` computed, by the same names.
+    n_parameters : int
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range.
+    RuntimeError
+        If ``device="cuda"``.
+"""
 
 
 class LSTM(_RecurrentLayer):
-    """Long short-term memory (Hochreiter and Schmidhuber, 1997; Gers, Schmidhuber and Cummins, 2000)."""
+    __doc__ = f"""Long short-term memory.
+
+    With z = W_ih x + b_ih + W_hh h + b_hh in four parts, one time step is
+
+    .. code-block:: text
+
+        i = sigmoid(z_i)    f = sigmoid(z_f)    g = tanh(z_g)    o = sigmoid(z_o)
+        c' = f c + i g      h' = o tanh(c')
+    {
+        _PARAMETERS.format(
+            nonlinearity="",
+            gates="4 * ",
+            gate_order=" The gates follow one another as i, f, g, o.",
+            forget=", but the forget gates' one",
+        )
+    }
+    References
+    ----------
+    S. Hochreiter and J. Schmidhuber (1997). Long short-term memory. Neural Computation 9(8), 1735-1780.
+
+    F. A. Gers, J. Schmidhuber and F. Cummins (2000). Learning to forget: continual prediction with LSTM. Neural
+    Computation 12(10), 2451-2471.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numrnn
+    >>> layer = numrnn.LSTM(3, 8, random_state=0)
+    >>> x = np.random.RandomState(0).standard_normal((2, 5, 3))
+    >>> y, (h, c) = layer.forward(x, lengths=[5, 3], training=True)
+    >>> y.shape, h.shape
+    ((2, 5, 8), (1, 2, 8))
+    >>> d_x, (d_h, d_c) = layer.backward(np.ones_like(y))
+    >>> layer.gradients["weight_hh_l0"].shape
+    (32, 8)
+    >>> state = None
+    >>> for t in range(5):
+    ...     y_t, state = layer.step(x[:, t], state)
+    >>> bool(np.array_equal(y_t[0], y[0, -1]))
+    True
+    """
 
     _cell = "lstm"
 
 
 class GRU(_RecurrentLayer):
-    """Gated recurrent unit (Cho et al., 2014)."""
+    __doc__ = f"""Gated recurrent unit, the reset gate applied after the product as in PyTorch and cuDNN.
+
+    One time step is
+
+    .. code-block:: text
+
+        r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)    z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
+        n = tanh(W_in x + b_in + r (W_hn h + b_hn))   h' = (1 - z) n + z h
+    {
+        _PARAMETERS.format(
+            nonlinearity="", gates="3 * ", gate_order=" The gates follow one another as r, z, n.", forget=""
+        )
+    }
+    References
+    ----------
+    K. Cho et al. (2014). Learning phrase representations using RNN encoder-decoder for statistical machine translation.
+    Proceedings of EMNLP, 1724-1734.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numrnn
+    >>> layer = numrnn.GRU(3, (8, 4), bidirectional=True, random_state=0)
+    >>> y, h = layer.forward(np.zeros((2, 5, 3)))
+    >>> y.shape, [part.shape for part in h]
+    ((2, 5, 8), [(2, 2, 8), (2, 2, 4)])
+    """
 
     _cell = "gru"
 
 
 class RNN(_RecurrentLayer):
-    """Simple recurrent network (Elman, 1990)."""
+    __doc__ = f"""Simple recurrent network: h' = nonlinearity(W_ih x + b_ih + W_hh h + b_hh).
+    {
+        _PARAMETERS.format(
+            nonlinearity='''
+    nonlinearity : {"tanh", "relu"}, default="tanh"
+        With "relu", recurrent weights start as the identity (Le, Jaitly and Hinton, 2015).''',
+            gates="",
+            gate_order="",
+            forget="",
+        )
+    }
+    References
+    ----------
+    J. L. Elman (1990). Finding structure in time. Cognitive Science 14(2), 179-211.
+
+    Q. V. Le, N. Jaitly and G. E. Hinton (2015). A simple way to initialize recurrent networks of rectified linear units.
+    arXiv:1504.00941.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import numrnn
+    >>> layer = numrnn.RNN(1, 2, nonlinearity="relu", random_state=0)
+    >>> layer.parameters["weight_ih_l0"][...] = 1
+    >>> y, h = layer.forward(np.ones((1, 3, 1)))
+    >>> y[0].tolist()
+    [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]
+    """
 
     _cell = "rnn_tanh"
 

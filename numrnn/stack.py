@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from numrnn.buffers import Buffers, Lease
+from numrnn.buffers import Buffers, Lease, aligned_zeros
 from numrnn.direction import Direction, DirectionPass, Rows, read_only
 from numrnn.kernels.cpu.dropout import dropout
 from numrnn.kernels.cpu.matmul import multiply
@@ -21,12 +21,14 @@ from numrnn.kernels.equations import CELLS
 from numrnn.packing import Packing, Sequences
 from numrnn.workers import Workers
 
-__all__ = ["POOLINGS", "RecurrentPass", "RecurrentStack", "States"]
+__all__ = ["MOST_ADVANCED", "POOLINGS", "RecurrentPass", "RecurrentStack", "States"]
 
 POOLINGS = ("last", "mean", "max")
 
 # Floating-point operations that are worth a thread of their own.
 _FLOPS_PER_THREAD = 4_000_000
+# The most sequences that `advance` takes; more have enough work in them to go the general way.
+MOST_ADVANCED = 64
 
 States = list[NDArray]
 Task = Callable[[], None]
@@ -46,7 +48,9 @@ class RecurrentPass:
 
     output: NDArray
 
-    def __init__(self, sequences: Sequences, pooling: str | None, training: bool, dropout_seed: int, lease: Lease) -> None:
+    def __init__(
+        self, sequences: Sequences, pooling: str | None, training: bool, dropout_seed: int, lease: Lease
+    ) -> None:
         self.sequences = sequences
         self.packing = Packing(sequences.lengths)
         self.pooling = pooling
@@ -100,6 +104,7 @@ class RecurrentStack:
         self.n_states = self.cell.n_states
         self.output_size = self.hidden_sizes[-1] * self.n_directions
         self._buffers = Buffers()
+        self._workspaces: list[NDArray] = []
         self._identity = np.arange(256, dtype=np.int64)
         self._layers: list[list[Direction]] = []
         size = input_size
@@ -137,6 +142,12 @@ class RecurrentStack:
             if self.cell.forget_gate is not None:
                 parameters[direction.bias_ih].reshape(gates, size)[self.cell.forget_gate] = 1
 
+    def pack(self, parameters: Mapping[str, NDArray]) -> list[NDArray]:
+        """The weights of every layer and direction in the kernels' layout, for passes that share their parameters."""
+        identity = self._rows(0)
+        directions = [direction for layer in self._layers for direction in layer]
+        return [d.pack(parameters, identity, aligned_zeros(d.packed_size, self.dtype)) for d in directions]
+
     # ---------------------------------------------------------------------------------------------------- forward
     def forward(
         self,
@@ -149,6 +160,7 @@ class RecurrentStack:
         dropout_seed: int = 0,
         output: NDArray | None = None,
         output_starts: NDArray | None = None,
+        packed: list[NDArray] | None = None,
     ) -> RecurrentPass:
         """Run the layers over a batch.
 
@@ -169,6 +181,8 @@ class RecurrentStack:
         output, output_starts : ndarray, default=None
             Without pooling, a contiguous array `(n_rows, output_size)` to write to instead of a new one, and the row in
             it of the first time step of every sequence.
+        packed : list of ndarray, default=None
+            What `pack` made of the parameters, if they have not changed since.
 
         Returns
         -------
@@ -203,7 +217,12 @@ class RecurrentStack:
                 mine = direction.begin(packing, inputs, initial, training, lease)
                 run.directions.append(mine)
                 place = _columns_of(target, direction)
-                tasks += direction.forward_tasks(mine, parameters, shards, identity, place, training, lease)
+                if packed is None:
+                    weights = lease.exact(("packed", direction.key), direction.packed_size, self.dtype)
+                    direction.pack(parameters, identity, weights)
+                else:
+                    weights = packed[len(run.directions) - 1]
+                tasks += direction.forward_tasks(mine, weights, shards, identity, place, training, lease)
             self.workers.run(tasks)
             for direction, mine in zip(layer, run.directions[-len(layer) :], strict=True):
                 run.state.append(direction.unsorted_state(mine.state, packing))
@@ -231,6 +250,49 @@ class RecurrentStack:
             run.max_steps = np.zeros(pooled.shape, dtype=np.int64)
             pool_max(outputs, packing.offsets, packing.order, pooled, run.max_steps)
         return pooled
+
+    def advance(
+        self,
+        layer: int,
+        place: int,
+        packed: list[NDArray],
+        x: NDArray,
+        states: tuple[NDArray, ...],
+        results: NDArray,
+    ) -> tuple[bool, bool]:
+        """One time step of few sequences through one layer, with as little around the kernel as can be.
+
+        Parameters
+        ----------
+        layer : int
+        place : int
+            Where in `states` and `results` this layer is.
+        packed : list of ndarray
+            Of `pack`.
+        x : ndarray of shape (n_sequences, n_features)
+            Like all arrays here contiguous, writable and of the stack's type. At most `MOST_ADVANCED` sequences.
+        states : tuple of n_states ndarray of shape (n_places, n_sequences, hidden_size)
+        results : ndarray of shape (n_states + 1, n_places, n_sequences, hidden_size)
+            Receives the new states, and the output once more.
+
+        Returns
+        -------
+        finite_input, finite_state : bool
+            Whether x and the states were finite. If not, the results are meaningless.
+        """
+        direction = self._layers[layer][0]
+        needed = len(x) * ((self.cell.n_slots + self.n_states) * direction.padded + direction.input_size)
+        try:
+            workspace = self._workspaces.pop()
+        except IndexError:
+            workspace = aligned_zeros(needed, self.dtype)
+        if workspace.size < needed:
+            workspace = aligned_zeros(needed, self.dtype)
+        finite = direction.kernels.advance(
+            x, states, place, packed[layer], workspace, self._identity, direction.padded, results
+        )
+        self._workspaces.append(workspace)
+        return finite
 
     # --------------------------------------------------------------------------------------------------- backward
     def backward(
@@ -304,7 +366,7 @@ class RecurrentStack:
                 tasks += direction.weight_gradient_tasks(mine, identity, parts, lease)
             self.workers.run(tasks)
             for direction, mine in zip(layer, runs, strict=True):
-                direction.add_gradients(mine, gradient)
+                direction.add_gradients(mine, gradient, identity, lease)
             if number > 0 or need_input:
                 above = self._input_gradient(layer, runs, parameters, identity, lease)
             if number > 0:
@@ -362,6 +424,7 @@ class RecurrentStack:
                     end - begin,
                     direction.slots,
                     mine_panels,
+                    0,
                     direction.input_columns,
                     pitch,
                     start,
@@ -389,6 +452,7 @@ class RecurrentStack:
 
     def _rows(self, count: int) -> NDArray:
         """0, 1, 2, ... for at least `count` rows: the table of matrices whose rows lie in order."""
+        count = max(count, 256)
         if len(self._identity) < count:
             self._identity = np.arange(2 * count, dtype=np.int64)
         return self._identity

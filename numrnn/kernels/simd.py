@@ -41,13 +41,14 @@ __all__ = [
     "load",
     "load_partial",
     "load_slots",
+    "minimum",
     "power_of_two",
     "reciprocal_estimate",
     "store",
     "store_partial",
     "store_slots",
     "tile",
-    "tile_transposed",
+    "transpose",
     "where_positive",
     "zeros_like",
 ]
@@ -112,7 +113,9 @@ def _integers(value_type: ir.Type) -> tuple[ir.Type, int]:
 def _splat(builder: ir.IRBuilder, scalar: ir.Value, vector_type: ir.VectorType) -> ir.Value:
     undefined = ir.Constant(vector_type, ir.Undefined)
     first = builder.insert_element(undefined, scalar, _INT32(0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INT32, vector_type.count), [0] * vector_type.count))
+    return builder.shuffle_vector(
+        first, undefined, ir.Constant(ir.VectorType(_INT32, vector_type.count), [0] * vector_type.count)
+    )
 
 
 def _as(context: Any, builder: ir.IRBuilder, value: ir.Value, from_type: types.Type, to_type: types.Type) -> ir.Value:
@@ -209,6 +212,17 @@ def clamp(typingctx, x, low, high):
 
 
 @intrinsic
+def minimum(typingctx, x, limit):
+    """The smaller of both; NaN stays NaN in x."""
+
+    def codegen(context, builder, sig, args):
+        value, limit_ = (_as(context, builder, a, t, x) for a, t in zip(args, sig.args, strict=True))
+        return builder.select(builder.fcmp_ordered("<", limit_, value), limit_, value)
+
+    return x(x, limit), codegen
+
+
+@intrinsic
 def where_positive(typingctx, condition, x, y):
     """x where the condition is above zero, elsewhere y; NaN in the condition is not above zero."""
     result = _common_type(condition, x, y)
@@ -291,7 +305,9 @@ def reciprocal_estimate(typingctx, x):
 
 
 # ------------------------------------------------------------------------------------------------- loads and stores
-def _pointer(context: Any, builder: ir.IRBuilder, array_type: types.Array, array: ir.Value, index: ir.Value) -> ir.Value:
+def _pointer(
+    context: Any, builder: ir.IRBuilder, array_type: types.Array, array: ir.Value, index: ir.Value
+) -> ir.Value:
     return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
 
 
@@ -400,15 +416,44 @@ def store_slots(typingctx, array, index, stride, values):
     return types.void(array, types.intp, types.intp, values), codegen
 
 
+@intrinsic
+def transpose(typingctx, source, source0, rows, row0, pitch, target, target0, target_pitch):
+    """Transpose a square of as many rows and columns as a vector has lanes.
+
+    target[target0 + k * target_pitch + r] = source[source0 + rows[row0 + r] * pitch + k].
+    """
+    index = types.intp
+    vector = Vector(source.dtype)
+
+    def codegen(context, builder, sig, args):
+        source_, source0_, rows_, row0_, pitch_, target_, target0_, target_pitch_ = args
+        count = vector.lanes
+        begin = _pointer(context, builder, source, source_, source0_)
+        table = _pointer(context, builder, rows, rows_, row0_)
+        offsets = [builder.mul(builder.load(builder.gep(table, [_INT64(r)])), pitch_) for r in range(count)]
+        values = [_load(builder, builder.gep(begin, [offset]), _value_ir(vector)) for offset in offsets]
+        # Each stage interleaves the first half of the registers with the second half (a perfect shuffle of rows); after
+        # log2(lanes) of them every element has changed its row number for its column number.
+        half = count // 2
+        mask_type = ir.VectorType(_INT32, count)
+        low = ir.Constant(mask_type, [i // 2 + (i % 2) * count for i in range(count)])
+        high = ir.Constant(mask_type, [half + i // 2 + (i % 2) * count for i in range(count)])
+        for _ in range(count.bit_length() - 1):
+            pairs = list(zip(values[:half], values[half:], strict=True))
+            values = [builder.shuffle_vector(*pair, mask) for pair in pairs for mask in (low, high)]
+        end = _pointer(context, builder, target, target_, target0_)
+        for k, value in enumerate(values):
+            _store(builder, value, builder.gep(end, [builder.mul(target_pitch_, _INT64(k))]))
+        return context.get_dummy_value()
+
+    return types.void(source, index, rows, index, index, target, index, index), codegen
+
+
 # ------------------------------------------------------------------------------------------------- the register tile
-def _emit_tile(builder, height, width, transposed, a, rows, pitch, b, b_pitch, depth, start, start_pitch, c, c_pitch, vector):
+def _emit_tile(builder, height, width, a, rows, pitch, b, depth, start, start_pitch, c, c_pitch, vector):
     """One tile of a product: `height` rows by `width` vectors of accumulators that never leave the registers."""
-    n_lanes = vector.count
-    column = [_INT64(i * n_lanes) for i in range(width)]
-    if transposed:
-        a_rows = [builder.gep(a, [_INT64(r)]) for r in range(height)]
-    else:
-        a_rows = [builder.gep(a, [builder.mul(builder.load(builder.gep(rows, [_INT64(r)])), pitch)]) for r in range(height)]
+    column = [_INT64(i * vector.count) for i in range(width)]
+    a_rows = [builder.gep(a, [builder.mul(builder.load(builder.gep(rows, [_INT64(r)])), pitch)]) for r in range(height)]
     starts = [builder.gep(start, [builder.mul(start_pitch, _INT64(r))]) for r in range(height)]
     initial = [[_load(builder, builder.gep(s, [v]), vector) for v in column] for s in starts]
     before = builder.block
@@ -417,12 +462,11 @@ def _emit_tile(builder, height, width, transposed, a, rows, pitch, b, b_pitch, d
     builder.position_at_end(loop)
     k = builder.phi(_INT64)
     accumulators = [[builder.phi(vector) for _ in column] for _ in range(height)]
-    b_row = builder.gep(b, [builder.mul(k, b_pitch)])
+    b_row = builder.gep(b, [builder.mul(k, _INT64(width * vector.count))])
     b_vectors = [_load(builder, builder.gep(b_row, [v]), vector) for v in column]
-    a_offset = builder.mul(builder.load(builder.gep(rows, [k])), pitch) if transposed else k
     updated = []
     for r in range(height):
-        a_value = _splat(builder, builder.load(builder.gep(a_rows[r], [a_offset])), vector)
+        a_value = _splat(builder, builder.load(builder.gep(a_rows[r], [k])), vector)
         updated.append([_fma(builder, a_value, b_vectors[v], accumulators[r][v]) for v in range(width)])
     k_next = builder.add(k, _INT64(1))
     k.add_incoming(_INT64(0), before)
@@ -439,49 +483,45 @@ def _emit_tile(builder, height, width, transposed, a, rows, pitch, b, b_pitch, d
             _store(builder, updated[r][v], builder.gep(target, [column[v]]))
 
 
-def _tile_intrinsic(transposed: bool) -> Any:
-    @intrinsic
-    def tile(typingctx, height, width, a, a0, rows, row0, pitch, b, b0, b_pitch, depth, start, start0, start_pitch, c, c0, c_pitch):
-        index = types.intp
-        vector = Vector(b.dtype)
+@intrinsic
+def tile(typingctx, height, width, a, a0, rows, row0, pitch, b, b0, depth, start, start0, start_pitch, c, c0, c_pitch):
+    """C[r, :] = start[r, :] + sum over k of A[rows[r], k] B[k, :] for `height` rows and `width` vectors, depth at least 1.
 
-        def codegen(context, builder, sig, args):
-            height_, width_, a_, a0_, rows_, row0_, pitch_, b_, b0_, b_pitch_, depth_, s_, s0_, s_pitch_, c_, c0_, c_pitch_ = args
-            operands = (
-                _pointer(context, builder, a, a_, a0_),
-                _pointer(context, builder, rows, rows_, row0_),
-                pitch_,
-                _pointer(context, builder, b, b_, b0_),
-                b_pitch_,
-                depth_,
-                _pointer(context, builder, start, s_, s0_),
-                s_pitch_,
-                _pointer(context, builder, c, c_, c0_),
-                c_pitch_,
-            )
-            shape = builder.add(builder.mul(height_, _INT64(PANEL_VECTORS + 1)), width_)
-            done = builder.append_basic_block("tile.done")
-            switch = builder.switch(shape, done)
-            for rows_high in range(1, TILE_ROWS + 1):
-                for vectors_wide in range(1, PANEL_VECTORS + 1):
-                    case = builder.append_basic_block(f"tile.{rows_high}x{vectors_wide}")
-                    switch.add_case(_INT64(rows_high * (PANEL_VECTORS + 1) + vectors_wide), case)
-                    builder.position_at_end(case)
-                    _emit_tile(builder, rows_high, vectors_wide, transposed, *operands, _value_ir(vector))
-                    builder.branch(done)
-            builder.position_at_end(done)
-            return context.get_dummy_value()
+    Element k of row r of A is a[a0 + rows[row0 + r] * pitch + k]; B is contiguous from b0 on, `width` vectors a row; row r
+    of start and C begins r pitches after start0 and c0.
+    """
+    index = types.intp
+    vector = Vector(b.dtype)
 
-        sig = types.void(
-            index, index, a, index, rows, index, index, b, index, index, index, start, index, index, c, index, index
+    def codegen(context, builder, sig, args):
+        height_, width_, a_, a0_, rows_, row0_, pitch_, b_, b0_, depth_, s_, s0_, s_pitch_, c_, c0_, c_pitch_ = args
+        operands = (
+            _pointer(context, builder, a, a_, a0_),
+            _pointer(context, builder, rows, rows_, row0_),
+            pitch_,
+            _pointer(context, builder, b, b_, b0_),
+            depth_,
+            _pointer(context, builder, start, s_, s0_),
+            s_pitch_,
+            _pointer(context, builder, c, c_, c0_),
+            c_pitch_,
         )
-        return sig, codegen
+        shape = builder.add(builder.mul(height_, _INT64(PANEL_VECTORS + 1)), width_)
+        done = builder.append_basic_block("tile.done")
+        switch = builder.switch(shape, done)
+        for rows_high in range(1, TILE_ROWS + 1):
+            for vectors_wide in range(1, PANEL_VECTORS + 1):
+                case = builder.append_basic_block(f"tile.{rows_high}x{vectors_wide}")
+                switch.add_case(_INT64(rows_high * (PANEL_VECTORS + 1) + vectors_wide), case)
+                builder.position_at_end(case)
+                _emit_tile(builder, rows_high, vectors_wide, *operands, _value_ir(vector))
+                builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
 
-    return tile
+    matrix = (index, start, index, index, c, index, index)
+    return types.void(index, index, a, index, rows, index, index, b, index, *matrix), codegen
 
-
-tile = _tile_intrinsic(transposed=False)
-tile_transposed = _tile_intrinsic(transposed=True)
 
 if config.DISABLE_JIT:
     from numrnn.kernels.simd_interpreted import (  # type: ignore[assignment]
@@ -493,13 +533,14 @@ if config.DISABLE_JIT:
         load,
         load_partial,
         load_slots,
+        minimum,
         power_of_two,
         reciprocal_estimate,
         store,
         store_partial,
         store_slots,
         tile,
-        tile_transposed,
+        transpose,
         where_positive,
         zeros_like,
     )

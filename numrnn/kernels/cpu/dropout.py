@@ -16,13 +16,15 @@ _GOLDEN = np.uint32(0x9E3779B9)
 
 @inline
 def _mix(x):
-    """A bijection of 32-bit integers whose every output bit depends on every input bit (Wellons' lowbias32)."""
-    x ^= x >> np.uint32(16)
-    x *= _MULTIPLIER_1
-    x ^= x >> np.uint32(15)
-    x *= _MULTIPLIER_2
-    x ^= x >> np.uint32(16)
-    return x
+    """A bijection of 32-bit integers whose every output bit depends on every input bit (Wellons' lowbias32).
+
+    Numba computes with 64 bits unless told otherwise after every operation.
+    """
+    x = np.uint32(x ^ (x >> np.uint32(16)))
+    x = np.uint32(x * _MULTIPLIER_1)
+    x = np.uint32(x ^ (x >> np.uint32(15)))
+    x = np.uint32(x * _MULTIPLIER_2)
+    return np.uint32(x ^ (x >> np.uint32(16)))
 
 
 @kernel
@@ -32,9 +34,10 @@ def dropout(values, n_rows, n_columns, pitch, seed, stream, threshold, scale):
     The decision is a function of (seed, stream, row, column) alone, so that the backward pass draws the same mask again.
     values is one-dimensional; seed, stream and threshold are uint32.
     """
+    zero = values.dtype.type(0)
     for row in range(n_rows):
-        key = _mix(_mix(_mix(seed ^ _GOLDEN) ^ stream) ^ np.uint32(row))
+        key = _mix(np.uint32(_mix(np.uint32(_mix(np.uint32(seed ^ _GOLDEN)) ^ stream)) ^ np.uint32(row)))
         for column in range(n_columns):
-            draw = _mix(key ^ (np.uint32(column) * _GOLDEN))
+            draw = _mix(np.uint32(key ^ np.uint32(np.uint32(column) * _GOLDEN)))
             at = row * pitch + column
-            values[at] = values[at] * scale if draw >= threshold else values[at] * (scale - scale)
+            values[at] = values[at] * scale if draw >= threshold else zero

@@ -28,6 +28,7 @@ import math
 
 import numpy as np
 
+from numrnn.kernels.cpu.reductions import sum_of_squares
 from numrnn.kernels.jit import kernel
 
 __all__ = [
@@ -150,7 +151,7 @@ LOSSES = {
 
 @kernel
 def softmax(outputs, probabilities):
-    """Write exp(y_k) / sum_j exp(y_j) of every row to `probabilities`, float of the same shape (may be `outputs`)."""
+    """Write exp(y_k) / sum_j exp(y_j) of every row to `probabilities`, of the same shape (may be `outputs`)."""
     n_rows, n_outputs = outputs.shape
     for row in range(n_rows):
         largest = outputs[row, 0]
@@ -165,7 +166,7 @@ def softmax(outputs, probabilities):
 
 @kernel
 def log_softmax(outputs, log_probabilities):
-    """Write y_k - log(sum_j exp(y_j)) of every row to `log_probabilities`, float of the same shape (may be `outputs`)."""
+    """Write y_k - log(sum_j exp(y_j)) of every row to `log_probabilities`, of the same shape (may be `outputs`)."""
     n_rows, n_outputs = outputs.shape
     for row in range(n_rows):
         largest = outputs[row, 0]
@@ -191,8 +192,7 @@ def weight_penalty(parameters, gradient, begins, ends, strength):
     total = 0.0
     factor = parameters.dtype.type(strength)
     for part in range(begins.size):
+        total += sum_of_squares(parameters, begins[part], ends[part])
         for i in range(begins[part], ends[part]):
-            value = parameters[i]
-            gradient[i] += factor * value
-            total += np.float64(value) * np.float64(value)
+            gradient[i] += factor * parameters[i]
     return 0.5 * strength * total

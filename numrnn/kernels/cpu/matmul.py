@@ -10,12 +10,17 @@ on the rows beside it, on the height of its tile, or on how a product is divided
 from __future__ import annotations
 
 from numrnn.kernels.jit import inline, kernel
-from numrnn.kernels.simd import PANEL_VECTORS, TILE_ROWS, lanes, tile, tile_transposed
+from numrnn.kernels.simd import PANEL_VECTORS, TILE_ROWS, lanes, load, store, tile, transpose, zeros_like
 
-__all__ = ["multiply", "multiply_transposed", "pack_columns", "pack_rows", "unpack_columns"]
+__all__ = ["SUM_COLUMNS", "SUM_PITCH", "SUM_ROWS", "multiply", "multiply_transposed", "pack_columns", "pack_rows", "unpack_columns"]
 
 # Rows of the left factor that are taken at once, so that they stay in the caches.
 BLOCK_ROWS = 192
+# The same for sums over rows: rows, and columns of the left factor, of one block.
+SUM_ROWS = 384
+SUM_COLUMNS = 192
+# The pitch of the transposed block: not a power of two, so that its rows do not compete for places in the cache.
+SUM_PITCH = SUM_ROWS + 16
 
 
 @inline
@@ -26,12 +31,10 @@ def _height(left):
 
 
 @kernel
-def multiply(
-    a, a0, rows, row0, n_rows, pitch, panels, depth, columns, start, start0, start_pitch, c, c0, c_pitch
-):
+def multiply(a, a0, rows, row0, n_rows, pitch, panels, panels0, depth, columns, start, start0, start_pitch, c, c0, c_pitch):
     """C[i] = start[i] + A[rows[i]] @ B for `n_rows` rows.
 
-    `rows[row0:row0 + n_rows]` numbers the rows of A; `panels` holds B (depth, columns) as `pack_columns` or `pack_rows`
+    `rows[row0:row0 + n_rows]` numbers the rows of A; `panels` holds from `panels0` on B (depth, columns) as `pack_columns` or `pack_rows`
     write it; `columns` is a multiple of the vector's lanes. A start pitch of 0 adds one vector to every row; start may be
     C itself.
     """
@@ -53,8 +56,7 @@ def multiply(
                     row0 + row,
                     pitch,
                     panels,
-                    column * depth,
-                    width,
+                    panels0 + column * depth,
                     depth,
                     start,
                     start0 + row * start_pitch + column,
@@ -66,65 +68,105 @@ def multiply(
                 row += height
 
 
+@inline
+def _transpose_into(a, a0, rows, row0, n_rows, pitch, depth, target, target0, target_pitch):
+    """target[target0 + k * target_pitch + r] = a[a0 + rows[row0 + r] * pitch + k] for r < n_rows, k < depth."""
+    n_lanes = lanes(target)
+    for row in range(0, n_rows, n_lanes):
+        for k in range(0, depth, n_lanes):
+            corner = target0 + k * target_pitch + row
+            if row + n_lanes <= n_rows and k + n_lanes <= depth:
+                transpose(a, a0 + k, rows, row0 + row, pitch, target, corner, target_pitch)
+            else:
+                for r in range(min(n_lanes, n_rows - row)):
+                    source = a0 + rows[row0 + row + r] * pitch + k
+                    for i in range(min(n_lanes, depth - k)):
+                        target[corner + i * target_pitch + r] = a[source + i]
+
+
 @kernel
 def multiply_transposed(
-    a, a0, rows, n_rows, pitch, k_begin, k_end, b, b0, b_pitch, column_begin, column_end, c, c_pitch
+    a, a0, rows, n_rows, pitch, k_begin, k_end, identity, b, b0, b_pitch, columns, panel, block, c, column_sums
 ):
-    """C[k, j] += sum over r of A[rows[r], k] B[r, j] for k_begin <= k < k_end, column_begin <= j < column_end.
+    """C[k, j] = sum over r of A[rows[r], k] B[r, j] for k_begin <= k < k_end, and all columns j of C.
 
-    The columns are multiples of the vector's lanes.
+    If k_begin is 0 also column_sums[j] = sum over r of B[r, j], which costs nothing beside the product. The columns are a
+    multiple of the vector's lanes. panel (PANEL_VECTORS vectors times SUM_ROWS) and block (SUM_PITCH * SUM_COLUMNS) are
+    scratch.
     """
     n_lanes = lanes(c)
     step = PANEL_VECTORS * n_lanes
-    for first in range(0, n_rows, BLOCK_ROWS):
-        depth = min(BLOCK_ROWS, n_rows - first)
-        for column in range(column_begin, column_end, step):
-            width = min(step, column_end - column)
-            k = k_begin
-            while k < k_end:
-                height = _height(k_end - k)
-                target = k * c_pitch + column
-                tile_transposed(
-                    height,
-                    width // n_lanes,
-                    a,
-                    a0 + k,
-                    rows,
-                    first,
-                    pitch,
-                    b,
-                    b0 + first * b_pitch + column,
-                    b_pitch,
-                    depth,
-                    c,
-                    target,
-                    c_pitch,
-                    c,
-                    target,
-                    c_pitch,
-                )
-                k += height
+    for column in range(0, columns, n_lanes):
+        zero = zeros_like(load(c, column))
+        if k_begin == 0:
+            store(column_sums, column, zero)
+        for k in range(k_begin, k_end):
+            store(c, k * columns + column, zero)
+    for first in range(0, n_rows, SUM_ROWS):
+        n_block = min(SUM_ROWS, n_rows - first)
+        for k_first in range(k_begin, k_end, SUM_COLUMNS):
+            n_k = min(k_end - k_first, SUM_COLUMNS)
+            _transpose_into(a, a0 + k_first, rows, first, n_block, pitch, n_k, block, 0, SUM_PITCH)
+            for column in range(0, columns, step):
+                width = min(step, columns - column)
+                # B's part, made contiguous: its rows may lie a power of two apart, where they would compete for few places
+                # in the cache.
+                for row in range(n_block):
+                    source = b0 + (first + row) * b_pitch + column
+                    for i in range(0, width, n_lanes):
+                        store(panel, row * width + i, load(b, source + i))
+                if k_first == 0:
+                    for i in range(0, width, n_lanes):
+                        total = load(column_sums, column + i)
+                        for row in range(n_block):
+                            total = total + load(panel, row * width + i)
+                        store(column_sums, column + i, total)
+                k = 0
+                while k < n_k:
+                    height = _height(n_k - k)
+                    target = (k_first + k) * columns + column
+                    tile(
+                        height,
+                        width // n_lanes,
+                        block,
+                        0,
+                        identity,
+                        k,
+                        SUM_PITCH,
+                        panel,
+                        0,
+                        n_block,
+                        c,
+                        target,
+                        columns,
+                        c,
+                        target,
+                        columns,
+                    )
+                    k += height
 
 
 @kernel
-def pack_columns(weight, gates, hidden_size, padded_size, panels):
+def pack_columns(weight, gates, hidden_size, padded_size, identity, panels):
     """Write weight (n_gates * hidden_size, depth) so that `multiply` computes a @ weight.T.
 
     Column slot * padded_size + unit of the packed matrix is row gates[slot] * hidden_size + unit of the weight. Padding is
     not written: it must be zero already.
     """
     depth = weight.shape[1]
-    step = PANEL_VECTORS * lanes(panels)
+    flat = weight.reshape(-1)
+    n_lanes = lanes(panels)
+    step = PANEL_VECTORS * n_lanes
     columns = len(gates) * padded_size
     for slot in range(len(gates)):
-        for unit in range(hidden_size):
+        for unit in range(0, hidden_size, n_lanes):
             column = slot * padded_size + unit
             inside = column % step
             first = column - inside
             width = min(step, columns - first)
             row = gates[slot] * hidden_size + unit
-            for k in range(depth):
-                panels[first * depth + k * width + inside] = weight[row, k]
+            n_units = min(n_lanes, hidden_size - unit)
+            _transpose_into(flat, row * depth, identity, 0, n_units, depth, depth, panels, first * depth + inside, width)
 
 
 @kernel
@@ -149,12 +191,23 @@ def pack_rows(weight, gates, hidden_size, padded_size, padded_columns, panels):
 
 
 @kernel
-def unpack_columns(product, pitch, gates, hidden_size, padded_size, weight):
-    """Add a product (depth, columns), columns as in `pack_columns`, to weight (n_gates * hidden_size, depth)."""
+def unpack_columns(product, gates, hidden_size, padded_size, identity, square, weight):
+    """Add a product (depth, columns), columns as in `pack_columns`, to weight (n_gates * hidden_size, depth).
+
+    square is scratch of a vector's lanes, squared.
+    """
     depth = weight.shape[1]
+    flat = weight.reshape(-1)
+    n_lanes = lanes(product)
+    pitch = len(gates) * padded_size
     for slot in range(len(gates)):
-        for unit in range(hidden_size):
-            column = slot * padded_size + unit
+        for unit in range(0, hidden_size, n_lanes):
+            source = slot * padded_size + unit
             row = gates[slot] * hidden_size + unit
-            for k in range(depth):
-                weight[row, k] += product[k * pitch + column]
+            n_units = min(n_lanes, hidden_size - unit)
+            for k in range(0, depth, n_lanes):
+                n_k = min(n_lanes, depth - k)
+                _transpose_into(product, k * pitch + source, identity, 0, n_k, pitch, n_lanes, square, 0, n_lanes)
+                for i in range(n_units):
+                    for j in range(n_k):
+                        flat[(row + i) * depth + k + j] += square[i * n_lanes + j]

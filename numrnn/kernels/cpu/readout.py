@@ -58,17 +58,14 @@ def readout_adjoint(d_outputs, features, weight, d_weight, d_bias, d_features):
     n_rows, n_features = features.shape
     n_outputs = weight.shape[0]
     for row in range(n_rows):
-        d_row = d_features[row]
         for j in range(n_features):
-            d_row[j] = d_outputs[row, 0] * weight[0, j]
+            d_features[row, j] = d_outputs[row, 0] * weight[0, j]
         for k in range(1, n_outputs):
             factor = d_outputs[row, k]
-            w_row = weight[k]
             for j in range(n_features):
-                d_row[j] += factor * w_row[j]
+                d_features[row, j] += factor * weight[k, j]
     whole = n_rows - n_rows % 4
     for k in range(n_outputs):
-        d_w = d_weight[k]
         # Float64: over many rows the digits of a float32 sum would be lost.
         total = np.float64(d_bias[k])
         for row in range(n_rows):
@@ -76,11 +73,10 @@ def readout_adjoint(d_outputs, features, weight, d_weight, d_bias, d_features):
         d_bias[k] = total
         for row in range(0, whole, 4):
             d0, d1, d2, d3 = d_outputs[row, k], d_outputs[row + 1, k], d_outputs[row + 2, k], d_outputs[row + 3, k]
-            x0, x1, x2, x3 = features[row], features[row + 1], features[row + 2], features[row + 3]
             for j in range(n_features):
-                d_w[j] += (d0 * x0[j] + d1 * x1[j]) + (d2 * x2[j] + d3 * x3[j])
+                first = d0 * features[row, j] + d1 * features[row + 1, j]
+                d_weight[k, j] += first + (d2 * features[row + 2, j] + d3 * features[row + 3, j])
         for row in range(whole, n_rows):
-            d0 = d_outputs[row, k]
-            x0 = features[row]
+            factor = d_outputs[row, k]
             for j in range(n_features):
-                d_w[j] += d0 * x0[j]
+                d_weight[k, j] += factor * features[row, j]

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 from numrnn.kernels.cpu.matmul import multiply
 from numrnn.kernels.equations import CELLS, Cell
-from numrnn.kernels.jit import kernel, specialize
+from numrnn.kernels.jit import specialize
 from numrnn.kernels.simd import (
     lanes,
     load,
@@ -36,9 +36,7 @@ def forward(
     value_rows,
     value_pitch,
     input_size,
-    input_panels,
-    bias,
-    hidden_panels,
+    weights,
     hidden_size,
     padded,
     state,
@@ -61,7 +59,8 @@ def forward(
 ):
     """Walk sequences begin to end through all time steps.
 
-    Reads values (input of packed row r in row value_rows[r]), input_panels, bias (n_slots * padded), hidden_panels.
+    Reads values (input of packed row r in row value_rows[r]) and weights: the panels of weight_ih and of weight_hh, as
+    `pack_columns` writes them, and the biases by slot, one after the other.
     Updates state. Writes output[output_rows[r], output_column:+hidden_size] if has_output, and if training, for the
     backward pass, saved (n_rows, n_slots * padded): the activated gates, and previous (n_rows, n_states * padded): the
     states before the step. z and chunk_rows are scratch for as many rows as chunk_rows has, at least end - begin.
@@ -73,6 +72,8 @@ def forward(
     input_columns = N_INPUT_GATES * padded
     hidden_columns = N_HIDDEN_GATES * padded
     hidden_first = slots - hidden_columns
+    hidden_panels = input_columns * input_size
+    bias = hidden_panels + hidden_columns * hidden_size
     done = 0
     while done < n_steps:
         # As many time steps as the scratch holds: their inputs go through the input weights in one product.
@@ -90,11 +91,26 @@ def forward(
                 n_rows += alive
             chunk_end += 1
         multiply(
-            values, 0, chunk_rows, 0, n_rows, value_pitch, input_panels, input_size, input_columns, bias, 0, 0, z, 0, slots
+            values,
+            0,
+            chunk_rows,
+            0,
+            n_rows,
+            value_pitch,
+            weights,
+            0,
+            input_size,
+            input_columns,
+            weights,
+            bias,
+            0,
+            z,
+            0,
+            slots,
         )
         for row in range(n_rows):
             for column in range(input_columns, slots, n_lanes):
-                store(z, row * slots + column, load(bias, column))
+                store(z, row * slots + column, load(weights, bias + column))
 
         row = 0
         for s in range(done, chunk_end):
@@ -111,6 +127,7 @@ def forward(
                 begin,
                 alive,
                 padded,
+                weights,
                 hidden_panels,
                 hidden_size,
                 hidden_columns,
@@ -209,6 +226,7 @@ def backward(
             alive,
             slots,
             hidden_panels,
+            0,
             hidden_columns,
             padded,
             d_state,
@@ -220,15 +238,92 @@ def backward(
         )
 
 
-@kernel
-def sum_rows(d_slots, n_rows, pitch, column_begin, column_end, total):
-    """total[j] += sum over the rows of d_slots[r, j], for column_begin <= j < column_end (multiples of the lanes)."""
-    n_lanes = lanes(total)
-    for column in range(column_begin, column_end, n_lanes):
-        accumulated = load(total, column)
-        for row in range(n_rows):
-            accumulated = accumulated + load(d_slots, row * pitch + column)
-        store(total, column, accumulated)
+def advance(x, states, layer, weights, workspace, identity, padded, results):
+    """One time step of one layer, for few sequences at a time: nothing but this step's arrays, unpadded.
+
+    Reads x (n_sequences, input_size), states (a tuple of n_states arrays (n_layers, n_sequences, hidden_size)) and weights
+    as `forward`. Writes results[s, layer] (n_sequences, hidden_size): the new states, and for s = n_states the output once
+    more. workspace is scratch of n_sequences * ((n_slots +
+    n_states) * padded + input_size) elements. Returns whether the input, and whether the state is finite.
+    """
+    n_lanes = lanes(workspace)
+    n_sequences, input_size = x.shape
+    hidden_size = results.shape[3]
+    slots = N_SLOTS * padded
+    state_pitch = n_sequences * padded
+    z0 = N_STATES * state_pitch
+    x0 = z0 + n_sequences * slots
+    input_columns = N_INPUT_GATES * padded
+    hidden_columns = N_HIDDEN_GATES * padded
+    hidden_panels = input_columns * input_size
+    bias = hidden_panels + hidden_columns * hidden_size
+    # A finite number minus itself is zero, any other is NaN.
+    bad_input = weights.dtype.type(0)
+    bad_state = weights.dtype.type(0)
+    for n in range(n_sequences):
+        for i in range(input_size):
+            workspace[x0 + n * input_size + i] = x[n, i]
+            bad_input += x[n, i] - x[n, i]
+        for s in range(N_STATES):
+            at = s * state_pitch + n * padded
+            for i in range(hidden_size):
+                value = states[s][layer, n, i]
+                workspace[at + i] = value
+                bad_state += value - value
+            for i in range(hidden_size, padded):
+                workspace[at + i] = 0
+    multiply(
+        workspace,
+        x0,
+        identity,
+        0,
+        n_sequences,
+        input_size,
+        weights,
+        0,
+        input_size,
+        input_columns,
+        weights,
+        bias,
+        0,
+        workspace,
+        z0,
+        slots,
+    )
+    first = z0 + slots - hidden_columns
+    for n in range(n_sequences):
+        for column in range(input_columns, slots, n_lanes):
+            store(workspace, z0 + n * slots + column, load(weights, bias + column))
+    multiply(
+        workspace,
+        0,
+        identity,
+        0,
+        n_sequences,
+        padded,
+        weights,
+        hidden_panels,
+        hidden_size,
+        hidden_columns,
+        workspace,
+        first,
+        slots,
+        workspace,
+        first,
+        slots,
+    )
+    for n in range(n_sequences):
+        for unit in range(0, padded, n_lanes):
+            at = n * padded + unit
+            old = load_slots(workspace, at, state_pitch, N_STATES)
+            _, new = step(load_slots(workspace, z0 + n * slots + unit, padded, N_SLOTS), old)
+            store_slots(workspace, at, state_pitch, new)
+        for i in range(hidden_size):
+            results[N_STATES, layer, n, i] = workspace[n * padded + i]
+        for s in range(N_STATES):
+            for i in range(hidden_size):
+                results[s, layer, n, i] = workspace[s * state_pitch + n * padded + i]
+    return bad_input == 0, bad_state == 0
 
 
 def _compile(cell: Cell) -> SimpleNamespace:
@@ -244,6 +339,7 @@ def _compile(cell: Cell) -> SimpleNamespace:
     return SimpleNamespace(
         forward=specialize(forward, f"forward_{cell.name}", **names),
         backward=specialize(backward, f"backward_{cell.name}", **names),
+        advance=specialize(advance, f"advance_{cell.name}", **names),
     )
 
 

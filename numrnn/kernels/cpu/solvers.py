@@ -16,57 +16,28 @@ import math
 
 import numpy as np
 
-from numrnn.kernels.jit import inline, kernel
+from numrnn.kernels.cpu.reductions import sum_of_squares
+from numrnn.kernels.jit import kernel
 
 __all__ = ["adam", "euclidean_norm", "rmsprop", "sgd"]
-
-
-@inline
-def _norm(vector):
-    # Eight sums that do not wait for each other; their order is fixed, so that the result is the same on every machine.
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
-    size = vector.size
-    whole = size - size % 8
-    for i in range(0, whole, 8):
-        v0, v1 = np.float64(vector[i]), np.float64(vector[i + 1])
-        v2, v3 = np.float64(vector[i + 2]), np.float64(vector[i + 3])
-        v4, v5 = np.float64(vector[i + 4]), np.float64(vector[i + 5])
-        v6, v7 = np.float64(vector[i + 6]), np.float64(vector[i + 7])
-        s0 += v0 * v0
-        s1 += v1 * v1
-        s2 += v2 * v2
-        s3 += v3 * v3
-        s4 += v4 * v4
-        s5 += v5 * v5
-        s6 += v6 * v6
-        s7 += v7 * v7
-    total = ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7))
-    for i in range(whole, size):
-        total += np.float64(vector[i]) * np.float64(vector[i])
-    return math.sqrt(total)
-
-
-@inline
-def _clip_factor(norm, max_norm):
-    return max_norm / norm if norm > max_norm else 1.0
 
 
 @kernel
 def euclidean_norm(vector):
     """The Euclidean norm, float64."""
-    return _norm(vector)
+    return math.sqrt(sum_of_squares(vector, 0, vector.size))
 
 
 @kernel
 def sgd(parameters, gradient, velocity, learning_rate, momentum, nesterov, max_norm):
-    """v = momentum * v + g; p -= learning_rate * v, or with Nesterov's look-ahead p -= learning_rate * (g + momentum * v).
+    """v = momentum * v + g; p -= learning_rate * v, or with Nesterov's look-ahead learning_rate * (g + momentum * v).
 
     velocity: float (size,), read and written; of length 0 if momentum is 0 (p -= learning_rate * g).
     """
-    norm = _norm(gradient)
+    norm = math.sqrt(sum_of_squares(gradient, 0, gradient.size))
     if not np.isfinite(norm):
         return norm
-    clip = gradient.dtype.type(_clip_factor(norm, max_norm))
+    clip = gradient.dtype.type(max_norm / norm if norm > max_norm else 1.0)
     rate = gradient.dtype.type(learning_rate)
     keep = gradient.dtype.type(momentum)
     if velocity.size == 0:
@@ -108,11 +79,11 @@ def adam(
     begins, ends: int64 (n_parts,); the parts `begins[i]:ends[i]` of the parameters are first multiplied by
     1 - learning_rate * weight_decay (the decoupled decay of Loshchilov and Hutter 2019).
     """
-    norm = _norm(gradient)
+    norm = math.sqrt(sum_of_squares(gradient, 0, gradient.size))
     if not np.isfinite(norm):
         return norm
     number = gradient.dtype.type
-    clip = number(_clip_factor(norm, max_norm))
+    clip = number(max_norm / norm if norm > max_norm else 1.0)
     keep_1, take_1 = number(beta_1), number(1.0 - beta_1)
     keep_2, take_2 = number(beta_2), number(1.0 - beta_2)
     rate = number(learning_rate / (1.0 - beta_1**step))
@@ -138,11 +109,11 @@ def rmsprop(parameters, gradient, square, learning_rate, rho, epsilon, max_norm)
 
     square: float (size,), the running mean of g**2, read and written.
     """
-    norm = _norm(gradient)
+    norm = math.sqrt(sum_of_squares(gradient, 0, gradient.size))
     if not np.isfinite(norm):
         return norm
     number = gradient.dtype.type
-    clip = number(_clip_factor(norm, max_norm))
+    clip = number(max_norm / norm if norm > max_norm else 1.0)
     keep, take = number(rho), number(1.0 - rho)
     rate, small = number(learning_rate), number(epsilon)
     for i in range(parameters.size):
@@ -151,4 +122,3 @@ def rmsprop(parameters, gradient, square, learning_rate, rho, epsilon, max_norm)
         square[i] = v
         parameters[i] -= rate * g / (np.sqrt(v) + small)
     return norm
-

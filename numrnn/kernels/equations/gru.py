@@ -1,7 +1,7 @@
 """Gated recurrent unit (Cho et al., 2014), the reset gate applied after the product as in PyTorch and cuDNN.
 
-    r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)    z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
-    n = tanh(W_in x + b_in + r (W_hn h + b_hn))   h' = (1 - z) n + z h
+r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)    z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
+n = tanh(W_in x + b_in + r (W_hn h + b_hn))   h' = (1 - z) n + z h
 """
 
 # mypy: disable-error-code="no-untyped-def"

@@ -1,0 +1,502 @@
+"""What the classifier and the regressor have in common: parameters, fitting, features, pickling."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_array, check_consistent_length, check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from numrnn.estimators.validation import check_sample_weight, merge_equal_samples, to_sequences, warn_if_unscaled
+from numrnn.network import Network
+from numrnn.packing import Sequences
+from numrnn.training.loop import TrainingState, train
+from numrnn.training.schedules import SCHEDULES
+from numrnn.training.solvers import SOLVERS
+from numrnn.workers import Workers
+
+__all__ = ["RecurrentEstimator", "automatic_batch_size", "network_from", "network_settings"]
+
+_FULL_BATCH = 16
+_LARGEST_AUTOMATIC_BATCH = 256
+
+# Targets, and weights or none.
+Prepared = tuple[NDArray, NDArray[np.float64] | None]
+
+
+def automatic_batch_size(n_samples: int) -> int:
+    """The batch size that ``batch_size="auto"`` stands for.
+
+    All samples at once up to 16; then the square root of their number, at least 8 and at most 256. An epoch of a small
+    data set so has enough updates to learn something, and one of a large data set few enough to be fast.
+
+    Examples
+    --------
+    >>> [automatic_batch_size(n) for n in (10, 50, 400, 10_000, 1_000_000)]
+    [10, 8, 20, 100, 256]
+    """
+    if n_samples <= _FULL_BATCH:
+        return n_samples
+    return min(max(math.isqrt(n_samples), 8), _LARGEST_AUTOMATIC_BATCH)
+
+
+def network_settings(network: Network) -> dict[str, Any]:
+    """What has to be known of a network, beside its parameters, to build it again."""
+    return {
+        "cell": network.cell,
+        "input_size": network.input_size,
+        "hidden_sizes": list(network.hidden_sizes),
+        "n_outputs": network.n_outputs,
+        "bidirectional": network.bidirectional,
+        "pooling": network.pooling,
+        "dropout": network.dropout,
+        "loss": network.loss_name,
+        "dtype": network.dtype.name,
+    }
+
+
+def network_from(settings: dict[str, Any], n_jobs: int | None) -> Network:
+    """A network of the form that `network_settings` describes."""
+    return Network(**{**settings, "hidden_sizes": tuple(settings["hidden_sizes"])}, workers=Workers(n_jobs))
+
+
+def _solver_is_stochastic(estimator: Any) -> bool:
+    if estimator.solver == "lbfgs":
+        raise AttributeError("partial_fit is only available for stochastic solvers; 'lbfgs' is not stochastic.")
+    return True
+
+
+class RecurrentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Base of the estimators. A subclass says what its targets are.
+
+    Attributes of a fitted estimator that are not its own: `_network`; `_state`, what a warm start goes on from;
+    `_random`, its source of random numbers; `_input_size`, the features of a time step; `_univariate_columns`, whether
+    it was fitted on a matrix whose columns are time steps.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "cell": [StrOptions({"lstm", "gru", "rnn"})],
+        "activation": [StrOptions({"tanh", "relu"})],
+        "bidirectional": ["boolean"],
+        "pooling": [StrOptions({"last", "mean", "max"})],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "solver": [StrOptions({*SOLVERS, "lbfgs"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [StrOptions(set(SCHEDULES)), callable],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "bptt_steps": [Interval(Integral, 1, None, closed="left"), None],
+        "shuffle": ["boolean"],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64})],
+        "device": [StrOptions({"cpu", "cuda", "auto"})],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
+
+    _network: Network
+    _state: TrainingState
+    _random: np.random.RandomState
+    _input_size: int
+    _univariate_columns: bool
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any,
+        *,
+        cell: str,
+        activation: str,
+        bidirectional: bool,
+        pooling: str,
+        dropout: float,
+        solver: str,
+        learning_rate_init: float,
+        learning_rate: Any,
+        alpha: float,
+        batch_size: int | str,
+        max_iter: int,
+        tol: float,
+        n_iter_no_change: int,
+        early_stopping: bool,
+        validation_fraction: float,
+        max_grad_norm: float | None,
+        bptt_steps: int | None,
+        shuffle: bool,
+        warm_start: bool,
+        random_state: Any,
+        dtype: Any,
+        device: str,
+        n_jobs: int | None,
+        verbose: bool,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.cell = cell
+        self.activation = activation
+        self.bidirectional = bidirectional
+        self.pooling = pooling
+        self.dropout = dropout
+        self.solver = solver
+        self.learning_rate_init = learning_rate_init
+        self.learning_rate = learning_rate
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.max_grad_norm = max_grad_norm
+        self.bptt_steps = bptt_steps
+        self.shuffle = shuffle
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.dtype = dtype
+        self.device = device
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    # ----------------------------------------------------------------------------------- what a subclass must say
+    def _check_y(self, y: Any) -> NDArray:
+        """Targets in the user's terms, one row per sample."""
+        raise NotImplementedError
+
+    def _encode(self, y: NDArray, *, reset: bool, classes: Any) -> NDArray:
+        """Class numbers (n_samples,) or values (n_samples, n_outputs); learns what they are if `reset`."""
+        raise NotImplementedError
+
+    def _prepare(self, targets: NDArray, weights: NDArray[np.float64] | None, *, reset: bool) -> Prepared:
+        """Targets and weights as the network is trained on them; learns their statistics if `reset`."""
+        raise NotImplementedError
+
+    def _network_targets(self, targets: NDArray) -> NDArray:
+        """Encoded targets in the units of the network, by the statistics learned before."""
+        raise NotImplementedError
+
+    def _network_outputs(self) -> tuple[int, str]:
+        """Number of outputs and loss of the network."""
+        raise NotImplementedError
+
+    def _validation_score(self, outputs: NDArray, targets: NDArray, weights: NDArray | None) -> float:
+        """Score of raw outputs of the network against its targets."""
+        raise NotImplementedError
+
+    def _stratify(self, targets: NDArray) -> NDArray | None:
+        """Classes of which training and validation data should have the same shares."""
+        return None
+
+    # --------------------------------------------------------------------------------------------------- fitting
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train the network, from new random weights unless `warm_start` is set.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_timesteps, n_features), (n_samples, n_timesteps), or list of arrays
+            Sequences. A matrix or DataFrame holds univariate ones, a list those of different lengths:
+            arrays (n_timesteps_i, n_features), or (n_timesteps_i,) if univariate.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets: class labels, or values; several outputs only for the regressor.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the loss. A sample of weight 0 is ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, X, y or sample_weight is not as described; the message says how.
+        FloatingPointError
+            If the loss stops being finite. The estimator has the weights of the last good epoch then.
+        RuntimeError
+            If ``device="cuda"``.
+        """
+        reset = not (self.warm_start and hasattr(self, "_network"))
+        return self._fit(X, y, sample_weight, reset=reset, incremental=False)
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any) -> Self:
+        if self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        reset = not hasattr(self, "_network")
+        return self._fit(X, y, sample_weight, reset=reset, incremental=True, classes=classes)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, *, reset: bool, incremental: bool, classes: Any = None) -> Self:
+        self._check_parameters()
+        if y is None:
+            raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
+        dtype = np.dtype(self.dtype) if reset else self._network.dtype
+        sequences = to_sequences(self, X, dtype, reset=reset)
+        y = self._check_y(y)
+        check_consistent_length(sequences, y)
+        weights = check_sample_weight(sample_weight, len(sequences))
+        if weights is not None and not weights.all():
+            kept = np.flatnonzero(weights)
+            sequences, y, weights = sequences.take(kept), y[kept], weights[kept]
+        targets = self._encode(y, reset=reset, classes=classes)
+        if reset:
+            warn_if_unscaled(self, sequences)
+            self._random = check_random_state(self.random_state)
+        elif not hasattr(self, "_random"):  # read from a file
+            self._random = check_random_state(self.random_state)
+
+        held_out = None
+        if self.early_stopping:
+            training, held_out = self._split(targets)
+            validation_data = self._rows(sequences, targets, weights, held_out)
+            sequences, targets, weights = self._rows(sequences, targets, weights, training)
+        sequences, targets, weights = self._in_canonical_order(sequences, targets, weights)
+        targets, weights = self._prepare(targets, weights, reset=reset)
+        if reset:
+            self._network = self._build_network()
+            self._network.initialize(self._random)
+            self._state = TrainingState()
+        elif not incremental:
+            self._state.no_improvement_count = 0
+        validation = None
+        if held_out is not None:
+            validation = (validation_data[0], self._network_targets(validation_data[1]), validation_data[2])
+        self._train(sequences, targets, weights, validation, incremental=incremental)
+        return self
+
+    def _train(
+        self,
+        sequences: Sequences,
+        targets: NDArray,
+        weights: NDArray | None,
+        validation: Any,
+        *,
+        incremental: bool,
+    ) -> None:
+        n_samples = len(sequences)
+        batch_size = automatic_batch_size(n_samples) if isinstance(self.batch_size, str) else int(self.batch_size)
+        state = self._state
+        try:
+            train(
+                self._network,
+                sequences,
+                targets,
+                weights,
+                solver=self.solver,
+                learning_rate=self.learning_rate,
+                learning_rate_init=float(self.learning_rate_init),
+                alpha=float(self.alpha),
+                batch_size=batch_size,
+                max_iter=int(self.max_iter),
+                tol=float(self.tol),
+                n_iter_no_change=self.n_iter_no_change,
+                early_stopping=bool(self.early_stopping),
+                validation=validation,
+                scorer=self._validation_score if validation is not None else None,
+                max_grad_norm=self.max_grad_norm,
+                bptt_steps=None if self.bptt_steps is None else int(self.bptt_steps),
+                shuffle=bool(self.shuffle),
+                rng=self._random,
+                verbose=bool(self.verbose),
+                state=state,
+                incremental=incremental,
+            )
+        finally:
+            # Also after an error: the network then has its last good parameters, and is as fitted as it can be.
+            if self._network.workers is not None:
+                self._network.workers.close()
+            self.loss_curve_ = state.loss_curve
+            self.best_loss_ = state.best_loss
+            self.validation_scores_ = state.validation_scores if self.early_stopping else None
+            self.best_validation_score_ = state.best_validation_score if self.early_stopping else None
+            self.n_iter_ = state.n_epochs if incremental else state.n_iter
+            self.t_ = state.n_samples_seen
+            self.n_parameters_ = self._network.n_parameters
+        if not (incremental or state.converged or state.interrupted):
+            warnings.warn(
+                f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
+                "converged yet.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+
+    def _check_parameters(self) -> None:
+        """What the constraints of single parameters do not tell."""
+        name = type(self).__name__
+        sizes = self._hidden_sizes()
+        if not sizes or any(not isinstance(size, Integral) or size < 1 for size in sizes):
+            raise ValueError(
+                f"The 'hidden_layer_sizes' parameter of {name} must be a positive integer or a sequence of them. "
+                f"Got {self.hidden_layer_sizes!r} instead."
+            )
+        if self.n_jobs == 0:
+            raise ValueError(f"The 'n_jobs' parameter of {name} must be None or a nonzero integer. Got 0 instead.")
+        if self.bptt_steps is not None and self.bidirectional:
+            raise ValueError(
+                f"The 'bptt_steps' parameter of {name} must be None if 'bidirectional' is true: the direction that "
+                f"starts at the end of a sequence cannot be truncated. Got {self.bptt_steps!r} instead."
+            )
+        if self.solver == "lbfgs" and self.early_stopping:
+            raise ValueError(f"The 'early_stopping' parameter of {name} must be False for 'lbfgs'. Got True instead.")
+        if self.device == "cuda":
+            raise RuntimeError(
+                "device='cuda' is not available: this version of numrnn has no CUDA engine. Use device='cpu', or "
+                "device='auto' for the fastest device there is."
+            )
+
+    def _hidden_sizes(self) -> tuple[Any, ...]:
+        sizes = self.hidden_layer_sizes
+        return (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
+
+    def _build_network(self) -> Network:
+        n_outputs, loss = self._network_outputs()
+        return network_from(
+            {
+                "cell": f"rnn_{self.activation}" if self.cell == "rnn" else self.cell,
+                "input_size": self._input_size,
+                "hidden_sizes": [int(size) for size in self._hidden_sizes()],
+                "n_outputs": n_outputs,
+                "bidirectional": bool(self.bidirectional),
+                "pooling": self.pooling,
+                "dropout": float(self.dropout),
+                "loss": loss,
+                "dtype": np.dtype(self.dtype).name,
+            },
+            self.n_jobs,
+        )
+
+    def _split(self, targets: NDArray) -> tuple[NDArray, NDArray]:
+        """Numbers of the samples to train on and of those to validate on."""
+        return train_test_split(
+            np.arange(len(targets)),
+            test_size=self.validation_fraction,
+            stratify=self._stratify(targets),
+            random_state=self._random,
+        )
+
+    @staticmethod
+    def _rows(
+        sequences: Sequences, targets: NDArray, weights: NDArray | None, numbers: NDArray
+    ) -> tuple[Sequences, NDArray, NDArray | None]:
+        return sequences.take(numbers), targets[numbers], None if weights is None else weights[numbers]
+
+    def _in_canonical_order(
+        self, sequences: Sequences, targets: NDArray, weights: NDArray | None
+    ) -> tuple[Sequences, NDArray, NDArray | None]:
+        """Equal samples merged and sorted, if all of them make one minibatch."""
+        limit: float
+        if self.solver == "lbfgs":
+            limit = math.inf
+        else:
+            limit = _FULL_BATCH if isinstance(self.batch_size, str) else int(self.batch_size)
+        return merge_equal_samples(sequences, targets, weights, limit=limit) or (sequences, targets, weights)
+
+    # ------------------------------------------------------------------------------------------------- inference
+    def _sequences(self, X: Any) -> Sequences:
+        check_is_fitted(self)
+        return to_sequences(self, X, self._network.dtype, reset=False)
+
+    def _outputs(self, X: Any) -> NDArray[np.float64]:
+        """Raw outputs of the network for X."""
+        sequences = self._sequences(X)
+        return self._network.outputs(sequences).astype(np.float64)
+
+    def transform(self, X: Any) -> NDArray:
+        """The hidden state of the last layer as features of a sequence.
+
+        Parameters
+        ----------
+        X : array-like or list of arrays
+            Sequences, as for `fit`.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, hidden_layer_sizes[-1]), of the type `dtype`
+            The hidden state after the last time step, or its mean or maximum over time as `pooling` says; twice as many
+            columns if `bidirectional`.
+        """
+        sequences = self._sequences(X)
+        return self._network.features(sequences)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self._network.stack.output_size
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_network")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.target_tags.required = True
+        # The features have the type of the network, whatever the type of X is.
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    # --------------------------------------------------------------------------------------------------- keeping
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator to a file that `numrnn.load` reads.
+
+        The file is in the safetensors format: weights, with constructor parameters and fitted attributes as metadata;
+        reading it executes nothing. It appears under its name only when it is complete. The state of the solver and of
+        the random generator is not kept, so that a warm start from a file is that of a new solver.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Name of the file, by custom with the extension ``.safetensors``. An existing file is replaced.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If a parameter or a class label cannot be written to a file, such as a learning rate that is a function.
+        """
+        from numrnn.persistence import save
+
+        save(self, path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The network is rebuilt: threads and scratch memory stay behind.
+        state = dict(super().__getstate__())
+        if "_network" in state:
+            network = state.pop("_network")
+            state["_weights"] = network.parameters.flat.copy()
+            state["_settings"] = network_settings(network)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        weights, settings = state.pop("_weights", None), state.pop("_settings", None)
+        super().__setstate__(state)
+        if settings is not None:
+            self._network = network_from(settings, self.n_jobs)
+            self._network.parameters.flat[:] = weights
+
+
+def only_stochastic(method: Any) -> Any:
+    """Hide a method from estimators whose solver needs all data at once."""
+    return available_if(_solver_is_stochastic)(method)
+
+
+def check_targets(estimator: Any, y: Any, dtype: Any) -> NDArray:
+    """y as an array without NaN, infinities and complex numbers."""
+    return check_array(
+        y, dtype=dtype, ensure_2d=False, allow_nd=True, ensure_min_samples=0, input_name="y", estimator=estimator
+    )

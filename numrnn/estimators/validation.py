@@ -1,0 +1,311 @@
+"""What users pass to an estimator, checked and turned into the containers of the engine. The one place that does so."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from numbers import Number
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+
+from numrnn.packing import Sequences
+
+__all__ = ["check_sample_weight", "merge_equal_samples", "to_sequences", "warn_if_unscaled"]
+
+# A feature whose magnitude is outside this range, or whose mean is so many times its range, is called unscaled.
+_LARGEST_MAGNITUDE = 10.0
+_SMALLEST_MAGNITUDE = 0.01
+_LARGEST_OFFSET = 10.0
+# So many time steps are enough to tell the scale of a feature.
+_STEPS_FOR_SCALE = 100_000
+
+
+def to_sequences(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool) -> Sequences:
+    """Sequences of whatever an estimator accepts as X.
+
+    ====================================================  ============================  ================
+    X                                                     sequences                     `n_features_in_`
+    ====================================================  ============================  ================
+    array (n_samples, n_timesteps, n_features)            as it says                    n_features
+    array or DataFrame (n_samples, n_timesteps)           univariate, of one length     n_timesteps
+    list of arrays (n_timesteps_i, n_features)            ragged                        n_features
+    list of arrays (n_timesteps_i,)                       ragged, univariate            1
+    ====================================================  ============================  ================
+
+    Tuples and one-dimensional object arrays are lists; nested lists of numbers are arrays if they are rectangular.
+
+    Parameters
+    ----------
+    estimator : RNNClassifier or RNNRegressor
+        Receives `n_features_in_`, `feature_names_in_` and two private attributes if `reset` is true; else X is compared
+        with them.
+    X : array-like
+    dtype : dtype
+        float32 or float64. An array of this type in C order is not copied.
+    reset : bool
+        Whether this is the X that the estimator learns its features from.
+
+    Returns
+    -------
+    Sequences
+
+    Raises
+    ------
+    ValueError
+        If X has the wrong rank or number of features, is empty, or holds NaN or infinities.
+    TypeError
+        If X is sparse or not numeric.
+    """
+    arrays = _as_list_of_sequences(X)
+    with np.errstate(over="ignore"):  # too large for float32 is infinite in float32, and reported below
+        if arrays is not None:
+            sequences = _join(estimator, arrays, dtype)
+            # Feature names are a matter of DataFrames: this forgets or misses those of an earlier one.
+            validate_data(estimator, X, reset=reset, skip_check_array=True, ensure_2d=False)
+        else:
+            if _rank(X) < 3:
+                return _from_matrix(estimator, X, dtype, reset=reset)
+            sequences = _from_cube(estimator, X, dtype, reset=reset)
+    _check_n_features(estimator, sequences.n_features, reset=reset)
+    _check_finite(sequences)
+    if reset:
+        estimator._univariate_columns = False
+    return sequences
+
+
+def _rank(X: Any) -> int:
+    shape = getattr(X, "shape", None)
+    return len(shape) if isinstance(shape, tuple) else np.asarray(X).ndim
+
+
+def _as_list_of_sequences(X: Any) -> list[Any] | None:
+    """The elements of X if X is a list of sequences, None if it is one array."""
+    if isinstance(X, (list, tuple)):
+        if any(_is_array(element) for element in X):
+            return list(X)
+        try:
+            np.asarray(X)
+        except ValueError:  # not rectangular
+            return list(X)
+        return [] if len(X) == 0 else None
+    if getattr(X, "dtype", None) == np.dtype(object) and _rank(X) == 1:
+        elements = list(X)
+        return elements if any(_is_array(e) or isinstance(e, (list, tuple)) for e in elements) else None
+    return None
+
+
+def _is_array(element: Any) -> bool:
+    """Whether an element of a list is a sequence by itself, not a number or a list of numbers."""
+    return getattr(element, "ndim", 0) > 0
+
+
+def _from_matrix(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool) -> Sequences:
+    """Each row is a univariate sequence. Raises scikit-learn's own errors."""
+    # Columns are compared one by one with those seen in fit, unless these were time steps of no fixed number.
+    same_columns = reset or estimator._univariate_columns
+    settings = {"dtype": dtype, "order": "C", "ensure_all_finite": False}
+    if same_columns:
+        X = validate_data(estimator, X, reset=reset, **settings)
+    else:
+        X = check_array(X, input_name="X", estimator=estimator, **settings)
+        _check_n_features(estimator, 1, reset=False, shape=X.shape)
+    sequences = Sequences.from_padded(X[:, :, np.newaxis])
+    _check_finite(sequences)
+    if reset:
+        estimator._univariate_columns = True
+        estimator._input_size = 1
+    return sequences
+
+
+def _from_cube(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool) -> Sequences:
+    X = check_array(
+        X, input_name="X", estimator=estimator, dtype=dtype, order="C", ensure_all_finite=False, allow_nd=True
+    )
+    if X.ndim > 3:
+        raise ValueError(
+            f"X has {X.ndim} dimensions, but {_name(estimator)} expects sequences: an array "
+            "(n_samples, n_timesteps, n_features), an array (n_samples, n_timesteps), or a list of arrays "
+            "(n_timesteps_i, n_features)"
+        )
+    if 0 in X.shape:
+        raise ValueError(
+            f"Found array with shape={X.shape} while a minimum of 1 sample, 1 time step and 1 feature is required by "
+            f"{_name(estimator)}."
+        )
+    validate_data(estimator, X, reset=reset, skip_check_array=True, ensure_2d=False)
+    return Sequences.from_padded(X)
+
+
+def _join(estimator: Any, arrays: Sequence[Any], dtype: np.dtype) -> Sequences:
+    """Copy the sequences of a list into one matrix."""
+    if len(arrays) == 0:
+        raise ValueError(f"Found list with 0 sequences while a minimum of 1 is required by {_name(estimator)}.")
+    parts = [_as_steps(number, array) for number, array in enumerate(arrays)]
+    rank, n_features = parts[0].ndim, parts[0].shape[-1]
+    for number, part in enumerate(parts):
+        if part.ndim != rank:
+            raise ValueError(f"sequence {number} of X has {part.ndim} dimensions, but sequence 0 has {rank}")
+        if rank == 2 and part.shape[1] != n_features:
+            raise ValueError(f"sequence {number} of X has {part.shape[1]} features, but sequence 0 has {n_features}")
+        if len(part) == 0:
+            raise ValueError(f"sequence {number} of X has no time step; every sequence needs at least one")
+    if rank == 2 and n_features == 0:
+        raise ValueError(f"the sequences of X have 0 features while a minimum of 1 is required by {_name(estimator)}.")
+    lengths = np.array([len(part) for part in parts], dtype=np.int64)
+    ends = np.cumsum(lengths)
+    values = np.empty((int(ends[-1]), n_features if rank == 2 else 1), dtype=dtype)
+    for part, end, length in zip(parts, ends, lengths, strict=True):
+        values[end - length : end] = part if rank == 2 else part[:, np.newaxis]
+    return Sequences(values, ends - lengths, lengths)
+
+
+def _as_steps(number: int, array: Any) -> NDArray:
+    """One sequence of a list as an array of numbers with one or two dimensions."""
+    if hasattr(array, "tocsr"):
+        raise TypeError(f"Sparse data was passed as sequence {number} of X, but dense data is required.")
+    try:
+        part = np.asarray(array)
+        if part.dtype.kind not in "biufc":
+            part = part.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"sequence {number} of X cannot be converted to an array of numbers: {error}") from error
+    if part.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported\nsequence {number} of X is of type {part.dtype}")
+    if part.ndim not in (1, 2):
+        raise ValueError(
+            f"sequence {number} of X has {part.ndim} dimensions, expected an array (n_timesteps, n_features), or "
+            "(n_timesteps,) if sequences are univariate"
+        )
+    return part
+
+
+def _name(estimator: Any) -> str:
+    return type(estimator).__name__
+
+
+def _check_n_features(estimator: Any, n_features: int, *, reset: bool, shape: tuple[int, ...] | None = None) -> None:
+    """Remember, or compare, the number of features of a time step."""
+    if reset:
+        estimator.n_features_in_ = estimator._input_size = n_features
+    elif n_features != estimator._input_size:
+        per_step = "" if shape is None else f" (shape={shape} is read as univariate sequences)"
+        raise ValueError(
+            f"X has {n_features} features, but {_name(estimator)} is expecting {estimator._input_size} features as "
+            f"input{per_step}."
+        )
+
+
+def _check_finite(sequences: Sequences) -> None:
+    """Raise an error that says where the first value is that is not a finite number."""
+    values = sequences.values
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(values.sum()):
+            return
+    bad_rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad_rows) == 0:  # only the sum was too large
+        return
+    row = int(bad_rows[0])
+    feature = int(np.flatnonzero(~np.isfinite(values[row]))[0])
+    sample = int(np.searchsorted(sequences.starts, row, side="right")) - 1
+    what = "NaN" if np.isnan(values[row, feature]) else f"infinity or a value too large for {values.dtype!r}"
+    where = f"sample {sample}, time step {row - int(sequences.starts[sample])}, feature {feature}"
+    raise ValueError(f"Input X contains {what}: {where}.")
+
+
+def check_sample_weight(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | None:
+    """Sample weights as float64, None if there are none.
+
+    Raises
+    ------
+    ValueError
+        If they are not finite, not one number per sample, negative, or all zero.
+    """
+    if sample_weight is None:
+        return None
+    if isinstance(sample_weight, Number):
+        sample_weight = np.full(n_samples, sample_weight)
+    weights = check_array(sample_weight, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name="sample_weight")
+    if weights.shape != (n_samples,):
+        raise ValueError(f"sample_weight.shape == {weights.shape}, expected {(n_samples,)}: one weight for each sample")
+    if (weights < 0).any():
+        raise ValueError(f"Negative values in data passed to `sample_weight`: the smallest is {weights.min()}.")
+    if not weights.any():
+        raise ValueError("Sample weights must contain at least one non-zero number: all of them are zero.")
+    return weights
+
+
+def merge_equal_samples(
+    sequences: Sequences, targets: NDArray, weights: NDArray[np.float64] | None, *, limit: float
+) -> tuple[Sequences, NDArray, NDArray[np.float64]] | None:
+    """Equal samples joined into one with the sum of their weights, in an order that depends on their values alone.
+
+    Training on all samples at once is a sum over them, which in floating-point numbers depends on their order, and
+    recurrences amplify the difference. After this it depends neither on the order nor on whether a sample of weight 2
+    was given twice.
+
+    Parameters
+    ----------
+    sequences : Sequences
+    targets : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+    weights : ndarray of shape (n_samples,), or None for ones
+    limit : float
+        Most distinct samples that are of interest.
+
+    Returns
+    -------
+    sequences, targets, weights
+        One row for each distinct sample; None if there are more of them than `limit`.
+    """
+    groups: dict[tuple[int, bytes, bytes], list[int]] = {}
+    for number, key in enumerate(_sample_keys(sequences, targets)):
+        groups.setdefault(key, []).append(number)
+        if len(groups) > limit:
+            return None
+    members = [groups[key] for key in sorted(groups)]
+    first = np.array([numbers[0] for numbers in members], dtype=np.int64)
+    if weights is None:
+        merged = np.array([len(numbers) for numbers in members], dtype=np.float64)
+    else:
+        merged = np.array([np.sort(weights[numbers]).sum() for numbers in members], dtype=np.float64)
+    return sequences.take(first), targets[first], merged
+
+
+def _sample_keys(sequences: Sequences, targets: NDArray) -> Iterator[tuple[int, bytes, bytes]]:
+    targets = np.ascontiguousarray(targets)
+    for steps, target in zip(sequences, targets, strict=True):
+        yield len(steps), steps.tobytes(), target.tobytes()
+
+
+def warn_if_unscaled(estimator: Any, sequences: Sequences) -> None:
+    """Warn about inputs that are far from unit scale; nothing scales them.
+
+    The gates of a recurrent network saturate on large inputs and ignore small ones. A feature is reported if its root
+    mean square is above 10, if no value of it exceeds 0.01, or if its mean is more than 10 times its range.
+    """
+    values = sequences.values[:: max(len(sequences.values) // _STEPS_FOR_SCALE, 1)]
+    mean = values.mean(axis=0, dtype=np.float64)
+    deviation = values.std(axis=0, dtype=np.float64)
+    lowest, highest = values.min(axis=0).astype(np.float64), values.max(axis=0).astype(np.float64)
+    magnitude = np.hypot(mean, deviation)
+    largest = np.maximum(np.abs(lowest), np.abs(highest))
+    spread = highest - lowest
+    with np.errstate(divide="ignore", invalid="ignore"):
+        too_large = magnitude / _LARGEST_MAGNITUDE
+        too_small = np.where(largest > 0, _SMALLEST_MAGNITUDE / largest, 0.0)
+        too_far = np.where(spread > 0, np.abs(mean) / (_LARGEST_OFFSET * spread), 0.0)
+    badness = np.maximum(np.maximum(too_large, too_small), too_far)
+    worst = int(np.argmax(badness))
+    if not badness[worst] > 1.0:
+        return
+    subject = "the values of X have" if len(badness) == 1 else f"feature {worst} of X has"
+    warnings.warn(
+        f"The inputs are not scaled: {subject} mean {mean[worst]:.4g} and standard deviation {deviation[worst]:.4g}. "
+        f"{_name(estimator)} learns best from features of about zero mean and unit standard deviation; scale them, for "
+        "example with sklearn.preprocessing.StandardScaler.",
+        UserWarning,
+        stacklevel=2,
+    )

@@ -1,0 +1,113 @@
+"""The vectors of `simd` in plain NumPy, for runs without a compiler (``NUMBA_DISABLE_JIT=1``).
+
+A vector is a small array. Slow, but every access is checked: reading or writing outside an array, which compiled code
+would do silently, is an IndexError here.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from numrnn.kernels.jit import VECTOR_BITS
+
+_SHIFTS = {np.dtype(np.float32): (np.uint32, 23), np.dtype(np.float64): (np.uint64, 52)}
+
+
+def _span(array: Any, index: Any, count: int) -> slice:
+    """The elements from index on, if the one-dimensional array has them all."""
+    index = int(index)
+    assert array.ndim == 1, f"expected a one-dimensional array, got {array.ndim} dimensions"
+    if count < 0 or index < 0 or index + count > len(array):
+        raise IndexError(f"elements {index} to {index + count} of an array of {len(array)}")
+    return slice(index, index + count)
+
+
+def lanes(array):
+    return VECTOR_BITS // (8 * array.dtype.itemsize)
+
+
+def load(array, index):
+    return array[_span(array, index, lanes(array))].copy()
+
+
+def store(array, index, value):
+    array[_span(array, index, lanes(array))] = value
+
+
+def load_partial(array, index, count):
+    vector = np.zeros(lanes(array), dtype=array.dtype)
+    vector[:count] = array[_span(array, index, count)]
+    return vector
+
+
+def store_partial(array, index, count, value):
+    array[_span(array, index, count)] = value[:count]
+
+
+def load_slots(array, index, stride, count):
+    return tuple(load(array, index + i * stride) for i in range(count))
+
+
+def store_slots(array, index, stride, values):
+    for i, value in enumerate(values):
+        store(array, index + i * stride, value)
+
+
+def fma(x, y, z):
+    result = np.result_type(*(v for v in (x, y, z) if getattr(v, "ndim", 0)) or (x, y, z))
+    with np.errstate(all="ignore"):
+        # In float32 the product is exact in float64; in float64 this rounds twice.
+        wide = np.multiply(x, y, dtype=np.float64) + np.asarray(z, dtype=np.float64)
+        return wide.astype(result)
+
+
+def minimum(x, limit):
+    return np.where(limit < x, limit, x).astype(x.dtype)
+
+
+def clamp(x, low, high):
+    return np.where(low > minimum(x, high), low, minimum(x, high)).astype(x.dtype)
+
+
+def where_positive(condition, x, y):
+    return np.where(condition > 0, x, y).astype(np.result_type(*(v for v in (condition, x, y) if getattr(v, "ndim", 0))))
+
+
+def absolute(x):
+    return np.abs(x)
+
+
+def copy_sign(magnitude, sign):
+    return np.copysign(magnitude, sign)
+
+
+def zeros_like(x):
+    return np.zeros_like(x)
+
+
+def power_of_two(shifted):
+    integer, fraction_bits = _SHIFTS[shifted.dtype]
+    return (shifted.view(integer) << integer(fraction_bits)).view(shifted.dtype)
+
+
+def reciprocal_estimate(x):
+    return x.dtype.type(1) / x
+
+
+def transpose(source, source0, rows, row0, pitch, target, target0, target_pitch):
+    count = lanes(source)
+    square = [load(source, source0 + rows[row0 + r] * pitch) for r in range(count)]
+    for k, column in enumerate(np.array(square).T):
+        store(target, target0 + k * target_pitch, column)
+
+
+def tile(height, width, a, a0, rows, row0, pitch, b, b0, depth, start, start0, start_pitch, c, c0, c_pitch):
+    columns = width * lanes(b)
+    factor = b[_span(b, b0, depth * columns)].reshape(depth, columns)
+    for r in range(height):
+        left = a[_span(a, a0 + rows[row0 + r] * pitch, depth)]
+        total = start[_span(start, start0 + r * start_pitch, columns)].astype(np.float64)
+        c[_span(c, c0 + r * c_pitch, columns)] = total + left.astype(np.float64) @ factor

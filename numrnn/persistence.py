@@ -1,0 +1,320 @@
+"""Fitted estimators in files: safetensors, nothing executed.
+
+A file holds the parameters of the network by PyTorch's names, and as metadata:
+
+=====================  ==========================================================================================
+``format``             ``numrnn``
+``format_version``     the version of this layout, a whole number
+``numrnn_version``     the version of the package that wrote the file; for people, not read
+``model``              JSON: estimator (name of its class), parameters (of its constructor), network, attributes
+``checksum``           SHA-256 of ``format_version``, ``model`` and all tensors with names, types and shapes
+=====================  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as serialize
+from sklearn.utils.validation import check_is_fitted
+
+import numrnn
+from numrnn.estimators import RNNClassifier, RNNRegressor
+from numrnn.estimators.base import RecurrentEstimator, network_from, network_settings
+from numrnn.training.loop import TrainingState
+
+__all__ = ["ModelFileError", "load", "save"]
+
+FORMAT_VERSION = 1
+
+_ESTIMATORS: dict[str, type[RecurrentEstimator]] = {"RNNClassifier": RNNClassifier, "RNNRegressor": RNNRegressor}
+
+# Fitted attributes that are written, and the type that each must have when it is read.
+_ATTRIBUTES: dict[str, tuple[type, ...]] = {
+    "n_features_in_": (int,),
+    "feature_names_in_": (np.ndarray,),
+    "_input_size": (int,),
+    "_univariate_columns": (bool,),
+    "classes_": (np.ndarray,),
+    "n_outputs_": (int,),
+    "_column": (bool,),
+    "target_mean_": (np.ndarray,),
+    "target_scale_": (np.ndarray,),
+    "loss_curve_": (list,),
+    "best_loss_": (float,),
+    "validation_scores_": (list, type(None)),
+    "best_validation_score_": (float, type(None)),
+    "n_iter_": (int,),
+    "t_": (int,),
+}
+_OPTIONAL = {"feature_names_in_"}
+_OF_CLASSIFIER = {"classes_"}
+_OF_REGRESSOR = {"n_outputs_", "_column", "target_mean_", "target_scale_"}
+
+
+class ModelFileError(ValueError):
+    """A file is not a model that this version of the package can read."""
+
+
+# ------------------------------------------------------------------------------------------------------------ values
+def _plain(value: Any, what: str) -> Any:
+    """A value in terms of JSON; arrays, tuples and dicts with any keys are marked as what they are."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        # Subclasses such as numpy.float64 and numpy.str_ become what they are derived from.
+        return next((kind(value) for kind in (bool, int, float, str) if isinstance(value, kind)), None)
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+        return value.item()
+    if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
+        return np.dtype(value).name
+    if isinstance(value, np.ndarray):
+        strings = value.dtype.kind == "O" and all(isinstance(element, str) for element in value.flat)
+        if value.dtype.kind in "biufU" or strings:
+            return {"array": [_plain(element, what) for element in value.tolist()], "dtype": value.dtype.str}
+    if isinstance(value, tuple):
+        return {"tuple": [_plain(element, what) for element in value]}
+    if isinstance(value, list):
+        return [_plain(element, what) for element in value]
+    if isinstance(value, Mapping):
+        return {"dict": [[_plain(key, what), _plain(element, what)] for key, element in value.items()]}
+    if isinstance(value, np.random.RandomState):
+        return None
+    kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"{value!r} ({type(value).__name__})"
+    raise ValueError(
+        f"{what} cannot be written to a model file: {kind}. Numbers, strings, None, and lists, tuples, dicts and "
+        "arrays of them can; pickle and joblib keep everything."
+    )
+
+
+def _value(plain: Any) -> Any:
+    """The value that `_plain` was given."""
+    if isinstance(plain, list):
+        return [_value(element) for element in plain]
+    if isinstance(plain, dict):
+        if set(plain) == {"array", "dtype"}:
+            dtype = np.dtype(str(plain["dtype"]))
+            if dtype.kind not in "biufUO":
+                raise ModelFileError(f"arrays of type {dtype} are not part of the format")
+            return np.array(_value(plain["array"]), dtype=dtype)
+        if set(plain) == {"tuple"}:
+            return tuple(_value(element) for element in plain["tuple"])
+        if set(plain) == {"dict"}:
+            return {_value(key): _value(element) for key, element in plain["dict"]}
+        raise ModelFileError(f"unknown kind of value with the keys {sorted(plain)}")
+    return plain
+
+
+def _checksum(version: str, model: str, tensors: Mapping[str, NDArray]) -> str:
+    digest = hashlib.sha256()
+    for text in (version, model):
+        digest.update(f"{len(text)}:{text}".encode())
+    for name in sorted(tensors):
+        tensor = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name}:{tensor.dtype.str}:{tensor.shape}:".encode())
+        digest.update(tensor.data)
+    return digest.hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------------------ saving
+def save(model: RecurrentEstimator, path: str | os.PathLike[str]) -> None:
+    """Write a fitted estimator to a file. The same as ``model.save(path)``.
+
+    Parameters
+    ----------
+    model : RNNClassifier or RNNRegressor
+        A fitted estimator. A `random_state` that is a generator is written as None.
+    path : str or path-like
+        An existing file is replaced, but only when the new one is complete.
+
+    Raises
+    ------
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+    TypeError
+        If it is not an estimator of this package.
+    ValueError
+        If a parameter or a class label cannot be written.
+    OSError
+        If the file cannot be written. An existing file is then as it was.
+
+    Notes
+    -----
+    The state of the solver and of the random generator is not written: training that goes on from a file begins with a
+    new solver.
+    """
+    name = next((name for name, kind in _ESTIMATORS.items() if type(model) is kind), None)
+    if name is None:
+        raise TypeError(f"expected a model of type {' or '.join(_ESTIMATORS)}, got {type(model).__name__}")
+    check_is_fitted(model)
+    attributes = {key: getattr(model, key) for key in _ATTRIBUTES if hasattr(model, key)}
+    description = {
+        "estimator": name,
+        "parameters": {key: _plain(value, f"the parameter {key}") for key, value in model.get_params(False).items()},
+        "network": network_settings(model._network),
+        "attributes": {key: _plain(value, f"the attribute {key}") for key, value in attributes.items()},
+    }
+    text = json.dumps(description)
+    tensors = {key: np.ascontiguousarray(array) for key, array in model._network.parameters.items()}
+    metadata = {
+        "format": "numrnn",
+        "format_version": str(FORMAT_VERSION),
+        "numrnn_version": numrnn.__version__,
+        "model": text,
+        "checksum": _checksum(str(FORMAT_VERSION), text, tensors),
+    }
+    _write_atomically(path, serialize(tensors, metadata))
+
+
+def _write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file beside the final one, then give it its name: no moment at which the name stands for half a file."""
+    target = os.path.realpath(os.fsdecode(path))
+    directory, base = os.path.split(target)
+    temporary = os.path.join(directory, f".{base}.{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    # The new name is an entry of the directory, which is written in its own time unless told otherwise.
+    with contextlib.suppress(OSError):
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+# ----------------------------------------------------------------------------------------------------------- loading
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read an estimator that `save` has written.
+
+    Nothing in the file is executed and nothing is imported by a name in it.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    model : RNNClassifier or RNNRegressor
+        A fitted estimator that predicts bit for bit what the saved one did.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is truncated, altered, of a newer version of the format, or something else altogether.
+    OSError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> import os, tempfile, numpy as np, numrnn
+    >>> X, y = np.eye(4), np.array(["a", "b", "b", "a"])
+    >>> model = numrnn.RNNClassifier((4,), max_iter=2, tol=0.0, random_state=0).fit(X, y)  # doctest: +SKIP
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")  # doctest: +SKIP
+    >>> model.save(path)  # doctest: +SKIP
+    >>> bool((numrnn.load(path).predict(X) == model.predict(X)).all())  # doctest: +SKIP
+    True
+    """
+    name = os.fsdecode(path)
+    with open(name, "rb"):  # the usual errors for a file that is missing, a directory or not readable
+        pass
+    try:
+        with safe_open(name, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelFileError(f"{name!r} is not a model file, or is truncated or damaged: {error}") from error
+    try:
+        return _rebuild(metadata, tensors)
+    except ModelFileError as error:
+        raise ModelFileError(f"{name!r} cannot be read: {error}") from error
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError) as error:
+        raise ModelFileError(f"{name!r} cannot be read, its contents do not make a model: {error}") from error
+
+
+def _rebuild(metadata: Mapping[str, str], tensors: Mapping[str, NDArray]) -> RecurrentEstimator:
+    if metadata.get("format") != "numrnn":
+        raise ModelFileError("it is a safetensors file, but not one that numrnn has written")
+    version = metadata.get("format_version", "")
+    if not version.isdecimal():
+        raise ModelFileError(f"its format version should be a whole number, found {version!r}")
+    if int(version) > FORMAT_VERSION:
+        writer = metadata.get("numrnn_version", "(unknown)")
+        raise ModelFileError(
+            f"it has format version {version}, written by numrnn {writer}; this is numrnn {numrnn.__version__}, which "
+            f"reads up to format version {FORMAT_VERSION}: upgrade numrnn to read it"
+        )
+    text = metadata.get("model", "")
+    if metadata.get("checksum") != _checksum(version, text, tensors):
+        raise ModelFileError("its checksum does not match its contents: it has been altered since it was written")
+    description = json.loads(text)
+    if description["estimator"] not in _ESTIMATORS:
+        raise ModelFileError(f"unknown estimator {description['estimator']!r}, expected one of {sorted(_ESTIMATORS)}")
+    kind = _ESTIMATORS[description["estimator"]]
+    parameters = {key: _value(plain) for key, plain in description["parameters"].items()}
+    expected = set(kind._get_param_names())
+    if set(parameters) != expected:
+        raise ModelFileError(f"parameters {sorted(set(parameters) ^ expected)} are missing or unknown")
+    model = kind(**parameters)
+    model._validate_params()
+    _restore_attributes(model, {key: _value(plain) for key, plain in description["attributes"].items()})
+    _restore_network(model, description["network"], tensors)
+    return model
+
+
+def _restore_attributes(model: RecurrentEstimator, attributes: dict[str, Any]) -> None:
+    foreign = _OF_REGRESSOR if isinstance(model, RNNClassifier) else _OF_CLASSIFIER
+    expected = set(_ATTRIBUTES) - foreign
+    missing, unknown = expected - _OPTIONAL - set(attributes), set(attributes) - expected
+    if missing or unknown:
+        raise ModelFileError(f"fitted attributes {sorted(missing | unknown)} are missing or unknown")
+    for key, value in attributes.items():
+        if not isinstance(value, _ATTRIBUTES[key]):
+            raise ModelFileError(f"the fitted attribute {key} has the wrong type, {type(value).__name__}")
+        setattr(model, key, value)
+    model._state = TrainingState(
+        loss_curve=model.loss_curve_,
+        validation_scores=model.validation_scores_ or [],
+        best_loss=model.best_loss_,
+        n_epochs=len(model.loss_curve_),
+        n_samples_seen=model.t_,
+    )
+
+
+def _restore_network(model: RecurrentEstimator, settings: dict[str, Any], tensors: Mapping[str, NDArray]) -> None:
+    # Compared with the tensors that are there before anything of the size that the settings claim is allocated.
+    sizes = settings["hidden_sizes"]
+    claimed = (settings["input_size"], settings["n_outputs"], *sizes)
+    recurrent = [tensors[f"weight_hh_l{layer}"].shape[1] for layer in range(len(sizes))]
+    if claimed != (tensors["weight_ih_l0"].shape[1], tensors["weight_out"].shape[0], *recurrent):
+        raise ModelFileError("the shapes of its tensors do not fit the network that it describes")
+    n_outputs = len(model.classes_) if isinstance(model, RNNClassifier) else model.n_outputs_
+    if settings["n_outputs"] != n_outputs or settings["input_size"] != model._input_size:
+        raise ModelFileError("the network that it describes does not fit its fitted attributes")
+    network = network_from(settings, model.n_jobs)
+    shapes = {key: tensor.shape for key, tensor in tensors.items()}
+    if shapes != {key: tuple(shape) for key, shape in network.parameters.shapes.items()}:
+        raise ModelFileError("the shapes of its tensors do not fit the network that it describes")
+    for key, tensor in tensors.items():
+        if tensor.dtype != network.dtype:
+            raise ModelFileError(f"the tensor {key} is of type {tensor.dtype}, expected {network.dtype}")
+        network.parameters[key][...] = tensor
+    model._network = network
+    model.n_parameters_ = network.n_parameters

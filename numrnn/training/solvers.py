@@ -1,0 +1,200 @@
+"""Solvers: how a gradient changes the parameters.
+
+A solver works on one flat vector and knows nothing of a network. Its moments are made at the first update.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numrnn.kernels.cpu.solvers import adam, rmsprop, sgd
+
+__all__ = ["SGD", "SOLVERS", "Adam", "AdamW", "RMSprop", "Solver"]
+
+_NO_SPANS = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+
+
+class Solver:
+    """What all solvers have in common.
+
+    Attributes
+    ----------
+    n_updates : int
+        Updates made so far.
+    moments : dict of str to ndarray
+        The vectors that an update needs beside the parameters, empty before the first one.
+    """
+
+    moment_names: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self.n_updates = 0
+        self.moments: dict[str, NDArray] = {}
+
+    def update(self, parameters: NDArray, gradient: NDArray, learning_rate: float, max_norm: float = math.inf) -> float:
+        """Change the parameters in place.
+
+        Parameters
+        ----------
+        parameters, gradient : ndarray of shape (size,)
+            Contiguous, of one floating-point type.
+        learning_rate : float
+        max_norm : float, default=inf
+            A longer gradient is scaled to this Euclidean norm [1]_.
+
+        Returns
+        -------
+        float
+            The norm of the gradient before it was clipped. If it is not finite, nothing has been changed.
+
+        References
+        ----------
+        .. [1] Pascanu, R., Mikolov, T. and Bengio, Y. (2013). On the difficulty of training recurrent neural networks.
+        """
+        if not self.moments:
+            self.moments = {name: np.zeros_like(parameters) for name in self.moment_names}
+        norm = self._apply(parameters, gradient, float(learning_rate), float(max_norm))
+        if math.isfinite(norm):
+            self.n_updates += 1
+        return norm
+
+    def _apply(self, parameters: NDArray, gradient: NDArray, learning_rate: float, max_norm: float) -> float:
+        raise NotImplementedError
+
+    def state(self) -> dict[str, Any]:
+        """A copy of everything that changes from update to update."""
+        return {"n_updates": self.n_updates, **{name: moment.copy() for name, moment in self.moments.items()}}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to what `state` returned."""
+        self.n_updates = state["n_updates"]
+        self.moments = {name: state[name].copy() for name in self.moment_names if name in state}
+
+
+class SGD(Solver):
+    """Stochastic gradient descent with momentum, in the form of Sutskever et al. (2013) that PyTorch uses.
+
+    Parameters
+    ----------
+    momentum : float, default=0.9
+        0 for none.
+    nesterov : bool, default=True
+        Whether to look ahead along the velocity.
+    """
+
+    moment_names: tuple[str, ...] = ("velocity",)
+
+    def __init__(self, momentum: float = 0.9, nesterov: bool = True) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.nesterov = nesterov
+        if momentum == 0:
+            # A velocity without momentum would only be a copy of the gradient: the kernel takes an empty one for none.
+            self.moment_names = ()
+
+    def _apply(self, parameters: NDArray, gradient: NDArray, learning_rate: float, max_norm: float) -> float:
+        velocity = self.moments.get("velocity", gradient[:0])
+        return sgd(parameters, gradient, velocity, learning_rate, self.momentum, self.nesterov, max_norm)
+
+
+class Adam(Solver):
+    """Adam: steps scaled by running means of the gradient and of its square, both corrected for their start at zero.
+
+    Kingma, D. P. and Ba, J. (2015). Adam: a method for stochastic optimization. ICLR.
+
+    Parameters
+    ----------
+    beta_1, beta_2 : float, default=0.9, 0.999
+        Decay rates of the two means.
+    epsilon : float, default=1e-8
+    """
+
+    moment_names: tuple[str, ...] = ("mean", "square")
+
+    def __init__(self, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8) -> None:
+        super().__init__()
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.weight_decay = 0.0
+        self.spans = _NO_SPANS
+
+    def _apply(self, parameters: NDArray, gradient: NDArray, learning_rate: float, max_norm: float) -> float:
+        return adam(
+            parameters,
+            gradient,
+            self.moments["mean"],
+            self.moments["square"],
+            self.n_updates + 1,
+            learning_rate,
+            self.beta_1,
+            self.beta_2,
+            self.epsilon,
+            self.weight_decay,
+            *self.spans,
+            max_norm,
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: weights also shrink by the factor ``1 - learning_rate * weight_decay``.
+
+    Loshchilov, I. and Hutter, F. (2019). Decoupled weight decay regularization. ICLR.
+
+    Parameters
+    ----------
+    beta_1, beta_2, epsilon
+        As for `Adam`.
+    weight_decay : float, default=0.01
+    spans : tuple of two ndarrays of int64, default=None
+        First and past-the-end elements of the parts of the vector that decay. None for all of it.
+    """
+
+    def __init__(
+        self,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.01,
+        spans: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    ) -> None:
+        super().__init__(beta_1, beta_2, epsilon)
+        self.weight_decay = weight_decay
+        self._given_spans = spans
+
+    def _apply(self, parameters: NDArray, gradient: NDArray, learning_rate: float, max_norm: float) -> float:
+        if self._given_spans is None:
+            self.spans = (np.zeros(1, dtype=np.int64), np.full(1, parameters.size, dtype=np.int64))
+        else:
+            self.spans = self._given_spans
+        return super()._apply(parameters, gradient, learning_rate, max_norm)
+
+
+class RMSprop(Solver):
+    """RMSprop: steps scaled by a running mean of the squared gradient.
+
+    Tieleman, T. and Hinton, G. (2012). Lecture 6.5, Neural Networks for Machine Learning.
+
+    Parameters
+    ----------
+    rho : float, default=0.99
+        Decay rate of the mean.
+    epsilon : float, default=1e-8
+    """
+
+    moment_names: tuple[str, ...] = ("square",)
+
+    def __init__(self, rho: float = 0.99, epsilon: float = 1e-8) -> None:
+        super().__init__()
+        self.rho = rho
+        self.epsilon = epsilon
+
+    def _apply(self, parameters: NDArray, gradient: NDArray, learning_rate: float, max_norm: float) -> float:
+        return rmsprop(parameters, gradient, self.moments["square"], learning_rate, self.rho, self.epsilon, max_norm)
+
+
+SOLVERS: dict[str, type[Solver]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}

@@ -1,0 +1,141 @@
+"""Recurrent passes over windows of time, the state carried from each to the next.
+
+A window of k time steps needs the memory of k time steps. Inference by windows computes what one pass computes.
+Training by windows is truncated backpropagation through time [1]_: the state enters a window as a constant, and no
+gradient flows back through it.
+
+.. [1] Williams, R. J. and Peng, J. (1990). An efficient gradient-based algorithm for on-line training of recurrent
+   network trajectories. Neural Computation 2, 490-501.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numrnn.packing import Sequences
+from numrnn.parameters import Parameters
+from numrnn.stack import RecurrentStack
+
+__all__ = ["iterate_windows", "last_in_windows", "pooled_backward", "pooled_forward", "window_seed"]
+
+
+def iterate_windows(sequences: Sequences, steps: int) -> Iterator[tuple[int, Sequences]]:
+    """The first step and the sequences of the windows [0, steps), [steps, 2 steps), ...; at least one."""
+    for begin in range(0, max(sequences.max_length, 1), steps):
+        yield begin, sequences.window(begin, begin + steps)
+
+
+def window_seed(dropout_seed: int, begin: int) -> int:
+    """A dropout seed of its own for the window that begins at that time step, in any pass over it."""
+    return (dropout_seed + 1_000_003 * begin) % 2**31
+
+
+def last_in_windows(
+    stack: RecurrentStack,
+    parameters: Parameters,
+    sequences: Sequences,
+    steps: int,
+    *,
+    training: bool = False,
+    dropout_seed: int = 0,
+) -> Any:
+    """The pass over the last window, with its `state` and its pooled `output` those of the whole sequences."""
+    pass_: Any = None
+    for begin, window in iterate_windows(sequences, steps):
+        pass_ = stack.forward(
+            parameters,
+            window,
+            state=None if pass_ is None else pass_.state,
+            pooling="last",
+            training=training,
+            dropout_seed=window_seed(dropout_seed, begin),
+        )
+    return pass_
+
+
+def pooled_forward(
+    stack: RecurrentStack,
+    parameters: Parameters,
+    sequences: Sequences,
+    pooling: str,
+    steps: int,
+    *,
+    training: bool = False,
+    dropout_seed: int = 0,
+) -> tuple[NDArray, NDArray | None]:
+    """Outputs of the stack pooled over whole sequences, from windows.
+
+    Returns
+    -------
+    pooled : ndarray of shape (n_sequences, output_size)
+    winners : ndarray of int64, shape (n_sequences, output_size), or None
+        For "max" the first time step of the window in which the maximum lies.
+    """
+    if pooling == "last":
+        last = last_in_windows(stack, parameters, sequences, steps, training=training, dropout_seed=dropout_seed)
+        return np.array(last.output), None
+    shape = (len(sequences), stack.output_size)
+    total = np.zeros(shape, dtype=np.float64)
+    winners = np.zeros(shape, dtype=np.int64)
+    pass_: Any = None
+    for begin, window in iterate_windows(sequences, steps):
+        pass_ = stack.forward(
+            parameters,
+            window,
+            state=None if pass_ is None else pass_.state,
+            pooling=pooling,
+            training=training,
+            dropout_seed=window_seed(dropout_seed, begin),
+        )
+        if pooling == "mean":
+            total += pass_.output * window.lengths[:, None]
+        else:
+            better = (window.lengths > 0)[:, None] & ((begin == 0) | (pass_.output > total))
+            np.copyto(total, pass_.output, where=better)
+            winners[better] = begin
+    if pooling == "mean":
+        return (total / np.maximum(sequences.lengths, 1)[:, None]).astype(parameters.dtype), None
+    return total.astype(parameters.dtype), winners
+
+
+def pooled_backward(
+    stack: RecurrentStack,
+    parameters: Parameters,
+    sequences: Sequences,
+    pooling: str,
+    steps: int,
+    d_pooled: NDArray,
+    winners: NDArray | None,
+    gradient: Parameters,
+    *,
+    dropout_seed: int = 0,
+) -> None:
+    """Add the truncated gradient of a loss of the pooled outputs ("mean" or "max"), window by window.
+
+    Parameters
+    ----------
+    d_pooled : ndarray of shape (n_sequences, output_size)
+        Gradient of the loss with respect to what `pooled_forward` returned with the same arguments.
+    winners : ndarray or None
+        What `pooled_forward` returned.
+    """
+    pass_: Any = None
+    for begin, window in iterate_windows(sequences, steps):
+        pass_ = stack.forward(
+            parameters,
+            window,
+            state=None if pass_ is None else pass_.state,
+            pooling=pooling,
+            training=True,
+            dropout_seed=window_seed(dropout_seed, begin),
+        )
+        if pooling == "mean":
+            share = window.lengths / np.maximum(sequences.lengths, 1)
+            d_window = d_pooled * share.astype(d_pooled.dtype)[:, None]
+        else:
+            d_window = np.where(winners == begin, d_pooled, d_pooled.dtype.type(0))
+        stack.backward(pass_, parameters, d_window, gradient)

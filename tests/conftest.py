@@ -1,0 +1,44 @@
+"""What every test shares: a seeded generator, and settings under which compiled code can be tested."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import hypothesis
+import numpy as np
+import pytest
+
+# The first example of a property pays for compilation, so no example has a deadline. Derandomised, so that a run that
+# passes here passes elsewhere.
+hypothesis.settings.register_profile("compiled", deadline=None, derandomize=True, max_examples=40, print_blob=True)
+hypothesis.settings.load_profile("compiled")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20240229)
+
+
+@pytest.fixture
+def many_threads(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Batches of any size are divided among threads, and `most_tasks` says into how many parts at most."""
+    from numrnn import stack, workers
+
+    seen = SimpleNamespace(most_tasks=0)
+    run = workers.Workers.run
+
+    def counting(self: workers.Workers, tasks: list) -> None:
+        seen.most_tasks = max(seen.most_tasks, len(tasks))
+        run(self, tasks)
+
+    monkeypatch.setattr(stack, "_FLOPS_PER_THREAD", 1)
+    monkeypatch.setattr(workers.Workers, "run", counting)
+    return seen
+
+
+@pytest.fixture(autouse=True)
+def _one_torch_thread() -> None:
+    """PyTorch, if some test imported it, leaves the cores to the code under test."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
