@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Buffers", "Lease", "aligned_zeros"]
+__all__ = ["Buffers", "Lease", "aligned_zeros", "read_only"]
 
 # A cache line, and the widest vector: an aligned vector never straddles two lines.
 _ALIGNMENT = 64
@@ -20,6 +20,13 @@ def aligned_zeros(size: int, dtype: DTypeLike) -> NDArray:
     raw = np.zeros(size * dtype.itemsize + _ALIGNMENT, dtype=np.uint8)
     begin = -raw.ctypes.data % _ALIGNMENT
     return raw[begin : begin + size * dtype.itemsize].view(dtype)
+
+
+def read_only(array: NDArray) -> NDArray:
+    """A view that may not be written: kernels are compiled once, for read-only input."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 class Buffers:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numrnn.direction import read_only
+from numrnn.buffers import read_only
 from numrnn.kernels.cpu.checks import all_finite
 
 __all__ = ["StateLayout", "finite_array", "random_state_of", "real_array"]

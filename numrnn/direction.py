@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from numrnn.buffers import Lease
+from numrnn.buffers import Lease, read_only
 from numrnn.kernels.cpu.matmul import (
     SUM_COLUMNS,
     SUM_PITCH,
@@ -24,20 +24,13 @@ from numrnn.kernels.equations import CELLS
 from numrnn.kernels.simd import PANEL_VECTORS, TILE_ROWS, lane_count
 from numrnn.packing import Packing
 
-__all__ = ["Direction", "DirectionPass", "Rows", "read_only"]
+__all__ = ["Direction", "DirectionPass", "Rows"]
 
 Task = Callable[[], None]
 
 # Scratch for pre-activations that are computed ahead of the recurrence: they should still be in the second-level cache
 # when the recurrence reads them.
 _SCRATCH_BYTES = 256 * 1024
-
-
-def read_only(array: NDArray) -> NDArray:
-    """A view that may not be written: kernels are compiled once, for read-only input."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 @dataclass(frozen=True)
@@ -116,18 +109,22 @@ class Direction:
     # ----------------------------------------------------------------------------------------------------- states
     def sorted_state(self, purpose: str, state: NDArray | None, packing: Packing, lease: Lease) -> NDArray:
         """A state (n_states, n_sequences, hidden_size) in the caller's order, sorted and padded for the kernels."""
-        shape = (self.cell.n_states, packing.n_sequences, self.padded)
-        flat = lease.at_least((purpose, self.key), int(np.prod(shape)), self.dtype)
-        flat[:] = 0
+        n_states, n_sequences = self.cell.n_states, packing.n_sequences
+        flat = lease.at_least((purpose, self.key), n_states * n_sequences * self.padded, self.dtype)
+        flat.fill(0)
         if state is not None:
-            flat.reshape(shape)[:, :, : self.hidden_size] = state[:, packing.order]
+            sorted_ = state if packing.in_order else state[:, packing.order]
+            flat.reshape(n_states, n_sequences, self.padded)[:, :, : self.hidden_size] = sorted_
         return flat
 
     def unsorted_state(self, flat: NDArray, packing: Packing) -> NDArray:
         """The inverse of `sorted_state`, in memory of its own."""
         n_states, n_sequences = self.cell.n_states, packing.n_sequences
+        sorted_ = flat.reshape(n_states, n_sequences, self.padded)[:, :, : self.hidden_size]
+        if packing.in_order:
+            return sorted_.copy()
         state = np.empty((n_states, n_sequences, self.hidden_size), dtype=self.dtype)
-        state[:, packing.order] = flat.reshape(n_states, n_sequences, self.padded)[:, :, : self.hidden_size]
+        state[:, packing.order] = sorted_
         return state
 
     # ---------------------------------------------------------------------------------------------------- forward

@@ -84,19 +84,33 @@ class _RecurrentLayer:
         self._parameters = Parameters(stack.parameter_shapes(), self.dtype)
         self._gradient = self._parameters.zeros_like()
         self._packed: list[NDArray] | None = None
-        # References to the vector of the parameters while nobody outside holds a view of it.
-        self._unshared = sys.getrefcount(self._parameters.flat)
+        # References to the vector of the parameters while nobody outside holds a view of it; where views are not counted,
+        # fewer than there can be, so that the weights are packed for every call.
+        alone = self._references()
+        view = self._parameters.flat[:]
+        self._unshared = alone if self._references() > alone else -1
+        del view
         self._pass: RecurrentPass | None = None
         self._padded_shape: tuple[int, ...] = ()
         self._rng = random_state_of(random_state)
         stack.initialize(self._parameters, self._rng)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_packed": None, "_pass": None}
+    def _options(self) -> dict[str, Any]:
+        """What to construct an equal layer from."""
+        return {
+            "input_size": self.input_size,
+            "hidden_size": self.hidden_sizes,
+            "bidirectional": self.bidirectional,
+            "dropout": self.dropout,
+            "dtype": self.dtype,
+            "random_state": self._rng,
+            "n_jobs": self.n_jobs,
+            "device": self.device,
+        }
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._unshared = sys.getrefcount(self._parameters.flat)
+    def __reduce__(self) -> Any:
+        # The parameters and nothing else: no threads, no scratch, no half-finished pass.
+        return _restore, (type(self), self._options(), self._parameters.flat, self._gradient.flat)
 
     def __repr__(self) -> str:
         size = self.hidden_sizes if len(set(self.hidden_sizes)) > 1 else self.hidden_sizes[0]
@@ -120,12 +134,15 @@ class _RecurrentLayer:
         """Number of trainable numbers."""
         return self._parameters.size
 
+    def _references(self) -> int:
+        return sys.getrefcount(self._parameters.flat)
+
     def _packed_weights(self) -> list[NDArray]:
         """The weights in the kernels' layout; made anew for every call as long as somebody could write to a view."""
         packed = self._packed
-        if packed is None or sys.getrefcount(self._parameters.flat) > self._unshared:
+        if packed is None or self._references() > self._unshared:
             packed = self._stack.pack(self._parameters)
-            self._packed = packed if sys.getrefcount(self._parameters.flat) <= self._unshared else None
+            self._packed = packed if self._references() <= self._unshared else None
         return packed
 
     # ------------------------------------------------------------------------------------------------------ checks
@@ -194,17 +211,21 @@ class _RecurrentLayer:
         batch = self._as_batch(x, "x", self.input_size, "input_size")
         n_sequences, n_timesteps, _ = batch.shape
         checked = self._as_lengths(lengths, batch.shape)
+        if n_timesteps == 1 and n_sequences <= MOST_ADVANCED and not (training or self.bidirectional):
+            y_t, new_state = self._advance(batch[:, 0], state)
+            return y_t[:, np.newaxis], new_state
         initial = self._states.to_engine(state, n_sequences)
         shape = (n_sequences, n_timesteps, self._stack.output_size)
         y = (np.empty if checked is None else np.zeros)(shape, dtype=self.dtype)
+        sequences = Sequences.from_padded(batch, checked)
         run = self._stack.forward(
             self._parameters,
-            Sequences.from_padded(batch, checked),
+            sequences,
             state=initial,
             training=training,
             dropout_seed=int(self._rng.randint(2**32, dtype=np.uint64)) if training and self.dropout else 0,
             output=y.reshape(-1, self._stack.output_size),
-            output_starts=np.arange(n_sequences, dtype=np.int64) * n_timesteps,
+            output_starts=sequences.starts,
             packed=self._packed_weights(),
         )
         if training:
@@ -284,13 +305,21 @@ class _RecurrentLayer:
         x = x_t
         if type(x) is not np.ndarray or x.dtype is not self.dtype or not x.flags.carray:
             x = real_array(x_t, "x_t", self.dtype)
-        if x.ndim != 2 or x.shape[1] != self.input_size or not len(x):
+        if x.ndim != 2 or x.shape[1] != self.input_size:
             raise ValueError(f"x_t must have the shape (n_sequences, {self.input_size}), got {x.shape}")
+        if not len(x):
+            raise ValueError(f"x_t must have at least one sequence, got shape {x.shape}")
         n_sequences = len(x)
         if n_sequences > MOST_ADVANCED:
-            y, new_state = self.forward(finite_array(x, "x_t", self.dtype)[:, np.newaxis], state)
+            y, new_state = self.forward(x[:, np.newaxis], state)
             return y[:, 0], new_state
+        return self._advance(x, state)
+
+    def _advance(self, x: NDArray, state: Any) -> tuple[NDArray, Any]:
+        """One time step of at most `MOST_ADVANCED` sequences; x is contiguous and of the layer's type."""
         layout, dtype, stack = self._states, self.dtype, self._stack
+        n_sequences = len(x)
+        given = x
         parts = layout.parts(layout.zeros(n_sequences) if state is None else state, n_sequences)
         packed = self._packed_weights()
         finite = True
@@ -306,13 +335,25 @@ class _RecurrentLayer:
             finite = finite and finite_state and (finite_x or layer > 0)
             x = made[group][layout.n_states, place]
         if not finite:
-            finite_array(x_t, "x_t", dtype)
+            finite_array(given, "x_t", dtype)
             layout.to_engine(state, n_sequences)
         if layout.uniform:
             results = made[0]
             return x, ((results[0], results[1]) if layout.n_states == 2 else results[0])
         by_part = [[results[s] for results in made] for s in range(layout.n_states)]
         return x, (tuple(by_part) if layout.n_states == 2 else by_part[0])
+
+
+def _restore(kind: type[_RecurrentLayer], options: dict[str, Any], parameters: NDArray, gradient: NDArray) -> Any:
+    """An independent copy of a layer."""
+    rng = options["random_state"]
+    state = rng.get_state()
+    layer = kind(**options)
+    # Construction has drawn initial parameters, which are not wanted.
+    rng.set_state(state)
+    layer._parameters.flat[:] = parameters
+    layer._gradient.flat[:] = gradient
+    return layer
 
 
 _PARAMETERS = """
@@ -482,3 +523,6 @@ class RNN(_RecurrentLayer):
         self.nonlinearity = nonlinearity
         self._cell = f"rnn_{nonlinearity}"
         super().__init__(input_size, hidden_size, num_layers, **options)
+
+    def _options(self) -> dict[str, Any]:
+        return super()._options() | {"nonlinearity": self.nonlinearity}

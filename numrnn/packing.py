@@ -115,37 +115,39 @@ class Packing:
         Packed rows `offsets[t]:offsets[t + 1]` belong to time step t; they are the first sequences of `order`.
     """
 
-    __slots__ = ("lengths", "offsets", "order")
+    __slots__ = ("_steps", "lengths", "n_rows", "n_sequences", "n_timesteps", "offsets", "order")
 
     def __init__(self, lengths: Rows) -> None:
         lengths = np.asarray(lengths, dtype=np.int64)
-        n_sequences = len(lengths)
-        if n_sequences and (lengths == lengths[0]).all():
-            self.order = np.arange(n_sequences, dtype=np.int64)
+        self.n_sequences = len(lengths)
+        # With equal lengths the caller's order stands, and all tables are regular.
+        self._steps: Rows | None = None
+        if self.n_sequences and lengths.min() == lengths.max():
+            self.n_timesteps = int(lengths[0])
+            self.order = np.arange(self.n_sequences, dtype=np.int64)
             self.lengths = lengths
-            self.offsets = np.arange(lengths[0] + 1, dtype=np.int64) * n_sequences
-            return
-        self.order = np.argsort(-lengths, kind="stable").astype(np.int64, copy=False)
-        self.lengths = np.ascontiguousarray(lengths[self.order])
-        n_timesteps = int(self.lengths[0]) if n_sequences else 0
-        alive = n_sequences - np.searchsorted(self.lengths[::-1], np.arange(1, n_timesteps + 1), side="left")
-        self.offsets = np.concatenate([[0], np.cumsum(alive)]).astype(np.int64, copy=False)
+            self.offsets = np.arange(self.n_timesteps + 1, dtype=np.int64) * self.n_sequences
+            self._steps = np.arange(self.n_timesteps, dtype=np.int64)[:, np.newaxis]
+        else:
+            self.order = np.argsort(-lengths, kind="stable").astype(np.int64, copy=False)
+            self.lengths = np.ascontiguousarray(lengths[self.order])
+            self.n_timesteps = int(self.lengths[0]) if self.n_sequences else 0
+            steps = np.arange(1, self.n_timesteps + 1)
+            alive = self.n_sequences - np.searchsorted(self.lengths[::-1], steps, side="left")
+            self.offsets = np.concatenate([[0], np.cumsum(alive)]).astype(np.int64, copy=False)
+        self.n_rows = int(self.offsets[-1])
 
     @property
-    def n_sequences(self) -> int:
-        return len(self.order)
-
-    @property
-    def n_timesteps(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
-    def n_rows(self) -> int:
-        return int(self.offsets[-1])
+    def in_order(self) -> bool:
+        """Whether `order` is the caller's order, known without looking: all lengths are equal."""
+        return self._steps is not None
 
     def rows(self, starts: Rows) -> Rows:
         """Where each packed row lies, if sequence i of the caller begins at row `starts[i]` of some matrix."""
+        starts = np.asarray(starts, dtype=np.int64)
+        if self._steps is not None:
+            return (starts + self._steps).reshape(-1)
         alive = np.diff(self.offsets)
         position = np.arange(self.n_rows, dtype=np.int64) - np.repeat(self.offsets[:-1], alive)
         step = np.repeat(np.arange(self.n_timesteps, dtype=np.int64), alive)
-        return np.asarray(starts, dtype=np.int64)[self.order][position] + step
+        return starts[self.order][position] + step

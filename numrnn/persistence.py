@@ -5,9 +5,9 @@ A file holds the parameters of the network by PyTorch's names, and as metadata:
 =====================  ==========================================================================================
 ``format``             ``numrnn``
 ``format_version``     the version of this layout, a whole number
-``numrnn_version``     the version of the package that wrote the file; for people, not read
+``numrnn_version``     the version of the package that wrote the file; for messages only
 ``model``              JSON: estimator (name of its class), parameters (of its constructor), network, attributes
-``checksum``           SHA-256 of ``format_version``, ``model`` and all tensors with names, types and shapes
+``checksum``           SHA-256 of the other entries and of all tensors with their names, types and shapes
 =====================  ==========================================================================================
 """
 
@@ -26,7 +26,6 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
-from sklearn.utils.validation import check_is_fitted
 
 import numrnn
 from numrnn.estimators import RNNClassifier, RNNRegressor
@@ -113,10 +112,11 @@ def _value(plain: Any) -> Any:
     return plain
 
 
-def _checksum(version: str, model: str, tensors: Mapping[str, NDArray]) -> str:
+def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, NDArray]) -> str:
     digest = hashlib.sha256()
-    for text in (version, model):
-        digest.update(f"{len(text)}:{text}".encode())
+    for key in sorted(metadata):
+        if key != "checksum":
+            digest.update(f"{key}:{len(metadata[key])}:{metadata[key]}".encode())
     for name in sorted(tensors):
         tensor = np.ascontiguousarray(tensors[name])
         digest.update(f"{name}:{tensor.dtype.str}:{tensor.shape}:".encode())
@@ -154,7 +154,7 @@ def save(model: RecurrentEstimator, path: str | os.PathLike[str]) -> None:
     name = next((name for name, kind in _ESTIMATORS.items() if type(model) is kind), None)
     if name is None:
         raise TypeError(f"expected a model of type {' or '.join(_ESTIMATORS)}, got {type(model).__name__}")
-    check_is_fitted(model)
+    model._check_fitted()
     attributes = {key: getattr(model, key) for key in _ATTRIBUTES if hasattr(model, key)}
     description = {
         "estimator": name,
@@ -162,15 +162,14 @@ def save(model: RecurrentEstimator, path: str | os.PathLike[str]) -> None:
         "network": network_settings(model._network),
         "attributes": {key: _plain(value, f"the attribute {key}") for key, value in attributes.items()},
     }
-    text = json.dumps(description)
     tensors = {key: np.ascontiguousarray(array) for key, array in model._network.parameters.items()}
     metadata = {
         "format": "numrnn",
         "format_version": str(FORMAT_VERSION),
         "numrnn_version": numrnn.__version__,
-        "model": text,
-        "checksum": _checksum(str(FORMAT_VERSION), text, tensors),
+        "model": json.dumps(description),
     }
+    metadata["checksum"] = _checksum(metadata, tensors)
     _write_atomically(path, serialize(tensors, metadata))
 
 
@@ -226,10 +225,10 @@ def load(path: str | os.PathLike[str]) -> Any:
     --------
     >>> import os, tempfile, numpy as np, numrnn
     >>> X, y = np.eye(4), np.array(["a", "b", "b", "a"])
-    >>> model = numrnn.RNNClassifier((4,), max_iter=2, tol=0.0, random_state=0).fit(X, y)  # doctest: +SKIP
-    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")  # doctest: +SKIP
-    >>> model.save(path)  # doctest: +SKIP
-    >>> bool((numrnn.load(path).predict(X) == model.predict(X)).all())  # doctest: +SKIP
+    >>> model = numrnn.RNNClassifier((4,), max_iter=2, tol=0.0, random_state=0).fit(X, y)
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+    >>> model.save(path)
+    >>> bool((numrnn.load(path).predict(X) == model.predict(X)).all())
     True
     """
     name = os.fsdecode(path)
@@ -261,10 +260,9 @@ def _rebuild(metadata: Mapping[str, str], tensors: Mapping[str, NDArray]) -> Rec
             f"it has format version {version}, written by numrnn {writer}; this is numrnn {numrnn.__version__}, which "
             f"reads up to format version {FORMAT_VERSION}: upgrade numrnn to read it"
         )
-    text = metadata.get("model", "")
-    if metadata.get("checksum") != _checksum(version, text, tensors):
+    if metadata.get("checksum") != _checksum(metadata, tensors):
         raise ModelFileError("its checksum does not match its contents: it has been altered since it was written")
-    description = json.loads(text)
+    description = json.loads(metadata["model"])
     if description["estimator"] not in _ESTIMATORS:
         raise ModelFileError(f"unknown estimator {description['estimator']!r}, expected one of {sorted(_ESTIMATORS)}")
     kind = _ESTIMATORS[description["estimator"]]

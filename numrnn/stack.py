@@ -12,8 +12,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from numrnn.buffers import Buffers, Lease, aligned_zeros
-from numrnn.direction import Direction, DirectionPass, Rows, read_only
+from numrnn.buffers import Buffers, Lease, aligned_zeros, read_only
+from numrnn.direction import Direction, DirectionPass, Rows
 from numrnn.kernels.cpu.dropout import dropout
 from numrnn.kernels.cpu.matmul import multiply
 from numrnn.kernels.cpu.pooling import pool_max, pool_max_adjoint, pool_mean, pool_mean_adjoint
@@ -94,6 +94,8 @@ class RecurrentStack:
         dtype: DTypeLike = "float32",
         workers: Workers | None = None,
     ) -> None:
+        if cell not in CELLS:
+            raise ValueError(f"cell must be one of {', '.join(map(repr, CELLS))}, got {cell!r}")
         self.cell = CELLS[cell]
         self.input_size = input_size
         self.hidden_sizes = tuple(hidden_sizes)
@@ -193,7 +195,8 @@ class RecurrentStack:
         packing = run.packing
         n_rows = packing.n_rows
         identity = self._rows(max(n_rows, packing.n_sequences))
-        inputs = Rows(sequences.values.reshape(-1), packing.rows(sequences.starts), sequences.n_features)
+        input_rows = packing.rows(sequences.starts)
+        inputs = Rows(sequences.values.reshape(-1), input_rows, sequences.n_features)
         if pooling is None:
             if output is None:
                 output = np.empty((n_rows, self.output_size), dtype=self.dtype)
@@ -206,7 +209,9 @@ class RecurrentStack:
             target: Rows | None
             if is_top and pooling is None:
                 assert output is not None and output_starts is not None
-                target = Rows(output.reshape(-1), packing.rows(output_starts), width)
+                same = output_starts is sequences.starts
+                output_rows = input_rows if same else packing.rows(output_starts)
+                target = Rows(output.reshape(-1), output_rows, width)
             elif is_top and pooling == "last":
                 target = None
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import numpy as np
@@ -187,8 +188,16 @@ def test_large_finite_values_are_accepted():
         (np.zeros((2, 5)), np.zeros((2, 4)), "X has 4 features, but RNNClassifier is expecting 5 features as input"),
         (np.zeros((2, 5)), np.zeros((2, 5, 2)), "X has 2 features, but RNNClassifier is expecting 1 features as input"),
         (np.zeros((2, 5, 3)), np.zeros((2, 5, 2)), "X has 2 features, but RNNClassifier is expecting 3 features"),
-        (np.zeros((2, 5, 3)), np.zeros((2, 5)), r"expecting 3 features as input \(shape=\(2, 5\) is read as univariate"),
-        (np.zeros((2, 5, 3)), [np.zeros((2, 4)), np.zeros((3, 4))], "X has 4 features, but RNNClassifier is expecting 3"),
+        (
+            np.zeros((2, 5, 3)),
+            np.zeros((2, 5)),
+            r"expecting 3 features as input \(shape=\(2, 5\) is read as univariate",
+        ),
+        (
+            np.zeros((2, 5, 3)),
+            [np.zeros((2, 4)), np.zeros((3, 4))],
+            "X has 4 features, but RNNClassifier is expecting 3",
+        ),
     ],
 )
 def test_other_number_of_features_than_in_fit(fitted_on, X, message):
@@ -260,7 +269,7 @@ def test_more_distinct_samples_than_the_limit():
         (lambda rng: rng.normal(size=400) * 50, ""),
         (lambda rng: rng.normal(size=400) * 1e-4, ""),
         (lambda rng: 1013 + rng.normal(size=400), "1013 and"),
-        (lambda rng: 1.0 + 0.005 * rng.normal(size=400), "1 and"),
+        (lambda rng: 1.0 + 0.005 * rng.normal(size=400), "(1|1.00[0-9]*|0.999[0-9]*) and"),
     ],
 )
 def test_unscaled_feature_is_named(rng, feature, mean):
@@ -295,4 +304,7 @@ def test_fit_warns_of_unscaled_input(rng):
         warnings.simplefilter("always")
         model.fit(X, rng.normal(size=12))
         model.predict(X)
-    assert sum("not scaled: the values of X have mean 200" in str(w.message) for w in caught) == 1
+    assert (
+        sum(re.search(r"not scaled: the values of X have mean (199|200)", str(w.message)) is not None for w in caught)
+        == 1
+    )

@@ -407,8 +407,12 @@ class RecurrentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return merge_equal_samples(sequences, targets, weights, limit=limit) or (sequences, targets, weights)
 
     # ------------------------------------------------------------------------------------------------- inference
-    def _sequences(self, X: Any) -> Sequences:
+    def _check_fitted(self) -> None:
+        """Raise scikit-learn's NotFittedError if there is no network."""
         check_is_fitted(self)
+
+    def _sequences(self, X: Any) -> Sequences:
+        self._check_fitted()
         return to_sequences(self, X, self._network.dtype, reset=False)
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
