@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from numrnn.buffers import read_only
 from numrnn.kernels.cpu.checks import all_finite
+from numrnn.kernels.simd import lane_count
 
 __all__ = ["StateLayout", "finite_array", "random_state_of", "real_array"]
 
@@ -40,7 +41,7 @@ def finite_array(array: Any, name: str, dtype: np.dtype) -> NDArray:
         If they are not real numbers, or not finite in that type.
     """
     result = real_array(array, name, dtype)
-    if not all_finite(read_only(result.reshape(-1))):
+    if not all_finite(read_only(result.reshape(-1)), np.empty(lane_count(dtype), dtype=dtype)):
         kind = "NaN" if np.isnan(result).any() else "infinity"
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(result))[0])
         raise ValueError(f"{name} must be finite, got {kind} at index {where}")

@@ -33,6 +33,11 @@ Task = Callable[[], None]
 _SCRATCH_BYTES = 256 * 1024
 
 
+def _run_all(tasks: list[Task]) -> None:
+    for task in tasks:
+        task()
+
+
 @dataclass(frozen=True)
 class Rows:
     """A matrix as the kernels address it: packed row r of a batch is row `table[r]`, from column `column` on."""
@@ -255,6 +260,7 @@ class Direction:
         # The rows of both products, one after the other, in whole tiles.
         total = self.input_size + self.hidden_size
         bounds = [min(total, -(-total * part // (parts * TILE_ROWS)) * TILE_ROWS) for part in range(parts)] + [total]
+        calls: list[list[Task]] = [[] for _ in range(parts)]
         for name, left, depth, columns, before in (
             ("ih", run.inputs, self.input_size, self.input_columns, 0),
             ("hh", previous, self.hidden_size, self.hidden_columns, self.input_size),
@@ -262,29 +268,33 @@ class Direction:
             product = lease.at_least(("product", name, self.key), depth * columns, self.dtype)
             sums = lease.at_least(("sums", name, self.key), columns, self.dtype)
             run.products[name] = product, sums
-            for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
-                k_begin, k_end = max(0, begin - before), min(depth, end - before)
+            for part in range(parts):
+                k_begin, k_end = max(0, bounds[part] - before), min(depth, bounds[part + 1] - before)
                 if k_begin >= k_end:
                     continue
-                yield partial(
-                    multiply_transposed,
-                    read_only(left.flat),
-                    left.column,
-                    left.table,
-                    run.packing.n_rows,
-                    left.pitch,
-                    k_begin,
-                    k_end,
-                    identity,
-                    run.saved,
-                    0 if name == "ih" else self.slots - columns,
-                    self.slots,
-                    columns,
-                    lease.at_least(("panel",), SUM_ROWS * PANEL_VECTORS * self.lanes, self.dtype),
-                    lease.at_least(("block",), SUM_PITCH * SUM_COLUMNS, self.dtype),
-                    product,
-                    sums,
+                calls[part].append(
+                    partial(
+                        multiply_transposed,
+                        read_only(left.flat),
+                        left.column,
+                        left.table,
+                        run.packing.n_rows,
+                        left.pitch,
+                        k_begin,
+                        k_end,
+                        identity,
+                        run.saved,
+                        0 if name == "ih" else self.slots - columns,
+                        self.slots,
+                        columns,
+                        lease.at_least(("panel",), SUM_ROWS * PANEL_VECTORS * self.lanes, self.dtype),
+                        lease.at_least(("block",), SUM_PITCH * SUM_COLUMNS, self.dtype),
+                        product,
+                        sums,
+                    )
                 )
+        for mine in calls:
+            yield partial(_run_all, mine)
 
     def add_gradients(
         self, run: DirectionPass, gradient: Mapping[str, NDArray], identity: NDArray, lease: Lease

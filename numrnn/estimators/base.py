@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from abc import ABCMeta, abstractmethod
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -77,7 +78,7 @@ def _solver_is_stochastic(estimator: Any) -> bool:
     return True
 
 
-class RecurrentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class RecurrentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     """Base of the estimators. A subclass says what its targets are.
 
     Attributes of a fitted estimator that are not its own: `_network`; `_state`, what a warm start goes on from;
@@ -175,29 +176,29 @@ class RecurrentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.verbose = verbose
 
     # ----------------------------------------------------------------------------------- what a subclass must say
+    @abstractmethod
     def _check_y(self, y: Any) -> NDArray:
         """Targets in the user's terms, one row per sample."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _encode(self, y: NDArray, *, reset: bool, classes: Any) -> NDArray:
         """Class numbers (n_samples,) or values (n_samples, n_outputs); learns what they are if `reset`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _prepare(self, targets: NDArray, weights: NDArray[np.float64] | None, *, reset: bool) -> Prepared:
         """Targets and weights as the network is trained on them; learns their statistics if `reset`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _network_targets(self, targets: NDArray) -> NDArray:
         """Encoded targets in the units of the network, by the statistics learned before."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _network_outputs(self) -> tuple[int, str]:
         """Number of outputs and loss of the network."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _validation_score(self, outputs: NDArray, targets: NDArray, weights: NDArray | None) -> float:
         """Score of raw outputs of the network against its targets."""
-        raise NotImplementedError
 
     def _stratify(self, targets: NDArray) -> NDArray | None:
         """Classes of which training and validation data should have the same shares."""
@@ -332,7 +333,7 @@ class RecurrentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
                 "converged yet.",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=5,  # the caller of fit
             )
 
     def _check_parameters(self) -> None:
@@ -382,12 +383,18 @@ class RecurrentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def _split(self, targets: NDArray) -> tuple[NDArray, NDArray]:
         """Numbers of the samples to train on and of those to validate on."""
-        return train_test_split(
+        training, held_out = train_test_split(
             np.arange(len(targets)),
             test_size=self.validation_fraction,
             stratify=self._stratify(targets),
             random_state=self._random,
         )
+        if len(held_out) < 2:
+            raise ValueError(
+                f"The 'validation_fraction' parameter of {type(self).__name__} must set aside at least 2 samples for "
+                f"early stopping. Got {self.validation_fraction!r} of {len(targets)} samples instead."
+            )
+        return training, held_out
 
     @staticmethod
     def _rows(

@@ -307,5 +307,5 @@ def warn_if_unscaled(estimator: Any, sequences: Sequences) -> None:
         f"{_name(estimator)} learns best from features of about zero mean and unit standard deviation; scale them, for "
         "example with sklearn.preprocessing.StandardScaler.",
         UserWarning,
-        stacklevel=2,
+        stacklevel=5,  # the caller of fit
     )
