@@ -238,8 +238,9 @@ def test_dtype(dtype):
 
 def test_convergence_warning(rng):
     X, y = slopes(30, rng)
-    with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(3\) reached"):
+    with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(3\) reached") as caught:
         small().fit(X, y)
+    assert caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         model = small(max_iter=60, tol=10.0, n_iter_no_change=2).fit(X, y)

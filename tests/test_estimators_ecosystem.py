@@ -58,8 +58,8 @@ def test_cross_validation_of_ragged_sequences(ragged, form):
 def test_grid_search_in_two_processes(request, data):
     X, y = request.getfixturevalue(data)
     grid = {"hidden_layer_sizes": [(3,), (4, 3)], "cell": ["lstm", "gru"]}
-    search = GridSearchCV(quick(max_iter=5), grid, cv=2, n_jobs=2).fit(X, y)
     serial = GridSearchCV(quick(max_iter=5), grid, cv=2).fit(X, y)
+    search = GridSearchCV(quick(max_iter=5), grid, cv=2, n_jobs=2).fit(X, y)
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], serial.cv_results_["mean_test_score"])
     np.testing.assert_array_equal(search.predict_proba(X), serial.predict_proba(X))
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()

@@ -149,6 +149,14 @@ def test_validation_data_is_stratified_and_not_trained_on(rng, monkeypatch):
     np.testing.assert_allclose(weights, np.array(validated) * 40 + 1, rtol=1e-6)
 
 
+@pytest.mark.parametrize("make", [classifier, regressor])
+def test_validation_data_must_be_enough_to_tell(make):
+    with pytest.raises(
+        ValueError, match=r"(at least 2 samples for early stopping. Got 0.1 of 6|should be greater or eq)"
+    ):
+        make(early_stopping=True).fit(np.eye(6), np.arange(6) % 2)
+
+
 def test_without_early_stopping_there_are_no_scores(data):
     model = classifier().fit(data[0], data[1])
     assert model.validation_scores_ is None
