@@ -21,16 +21,19 @@ from numrnn.kernels.cpu.matmul import (
 )
 from numrnn.kernels.cpu.recurrent import RECURRENT
 from numrnn.kernels.equations import CELLS
+from numrnn.kernels.jit import COMPILED
 from numrnn.kernels.simd import PANEL_VECTORS, TILE_ROWS, lane_count
 from numrnn.packing import Packing
 
-__all__ = ["Direction", "DirectionPass", "Rows"]
+__all__ = ["Direction", "DirectionPass", "Rows", "Share"]
 
 Task = Callable[[], None]
 
 # Scratch for pre-activations that are computed ahead of the recurrence: they should still be in the second-level cache
 # when the recurrence reads them.
 _SCRATCH_BYTES = 256 * 1024
+# Weights that one core cannot keep in its second-level cache beside everything else.
+_LARGE_WEIGHTS = 768 * 1024
 
 
 def _run_all(tasks: list[Task]) -> None:
@@ -46,6 +49,18 @@ class Rows:
     table: NDArray
     pitch: int
     column: int = 0
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of a pass that one thread does: sequences, units, and with how many others it meets around a counter."""
+
+    begin: int
+    end: int
+    unit_begin: int
+    units: int
+    counter: NDArray
+    n_threads: int
 
 
 @dataclass
@@ -146,45 +161,73 @@ class Direction:
             lease.at_least(("previous", self.key), kept * self.cell.n_states * self.padded, self.dtype),
         )
 
-    @property
-    def packed_size(self) -> int:
-        """Elements of what `pack` writes."""
-        return self.input_columns * self.input_size + self.hidden_columns * self.hidden_size + self.slots
+    def packed_size(self, units: int) -> int:
+        """Elements of what `pack` writes for that many units."""
+        by_unit = len(self.input_gates) * self.input_size + len(self.hidden_gates) * self.hidden_size + self.cell.n_slots
+        return units * by_unit
 
-    def pack(self, parameters: Mapping[str, NDArray], identity: NDArray, packed: NDArray) -> NDArray:
-        """Write the weights as the forward kernels want them: panels of weight_ih, of weight_hh, biases by slot.
+    def pack(
+        self, parameters: Mapping[str, NDArray], unit_begin: int, units: int, identity: NDArray, packed: NDArray
+    ) -> NDArray:
+        """Write the weights of some units as the forward kernels want them: weight_ih, weight_hh, biases by slot.
 
         Padding must be zero in `packed` before.
         """
-        size, padded = self.hidden_size, self.padded
-        hidden = self.input_columns * self.input_size
-        bias = hidden + self.hidden_columns * size
-        pack_columns(parameters[self.weight_ih], self.input_gates, size, padded, identity, packed[:hidden])
-        pack_columns(parameters[self.weight_hh], self.hidden_gates, size, padded, identity, packed[hidden:bias])
-        slots = packed[bias:].reshape(self.cell.n_slots, padded)[:, :size]
+        size = self.hidden_size
+        hidden = len(self.input_gates) * units * self.input_size
+        bias = hidden + len(self.hidden_gates) * units * size
+        pack_columns(
+            parameters[self.weight_ih], self.input_gates, size, unit_begin, units, identity, packed[:hidden]
+        )
+        pack_columns(
+            parameters[self.weight_hh], self.hidden_gates, size, unit_begin, units, identity, packed[hidden:bias]
+        )
+        own = slice(unit_begin, min(unit_begin + units, size))
+        slots = packed[bias:].reshape(self.cell.n_slots, units)[:, : own.stop - own.start]
         by_gate = (self.cell.n_gates, size)
         # Both biases, summed where a slot has both.
         slots[...] = 0
-        slots[: len(self.input_gates)] += parameters[self.bias_ih].reshape(by_gate)[self.input_gates]
-        slots[-len(self.hidden_gates) :] += parameters[self.bias_hh].reshape(by_gate)[self.hidden_gates]
+        slots[: len(self.input_gates)] += parameters[self.bias_ih].reshape(by_gate)[self.input_gates, own]
+        slots[-len(self.hidden_gates) :] += parameters[self.bias_hh].reshape(by_gate)[self.hidden_gates, own]
         return packed
+
+    def shares(self, packing: Packing, n_threads: int) -> list[Share]:
+        """Divide the work of a pass among threads: by units if the weights are large, else by sequences."""
+        vectors = self.padded // self.lanes
+        weights = self.packed_size(self.padded) * self.dtype.itemsize
+        if n_threads > 1 and vectors >= n_threads and weights >= _LARGE_WEIGHTS and COMPILED:
+            bounds = [vectors * i // n_threads * self.lanes for i in range(n_threads + 1)]
+            counter = np.zeros(1, dtype=np.int64)
+            pairs = zip(bounds[:-1], bounds[1:], strict=True)
+            return [Share(0, packing.n_sequences, a, b - a, counter, n_threads) for a, b in pairs]
+        n_threads = min(n_threads, packing.n_sequences)
+        bounds = [0, packing.n_sequences]
+        if n_threads > 1:
+            steps = np.cumsum(packing.lengths)
+            inner = np.searchsorted(steps, steps[-1] * np.arange(1, n_threads) / n_threads, side="left") + 1
+            bounds[1:1] = np.minimum(inner, packing.n_sequences).tolist()
+        alone = np.zeros(1, dtype=np.int64)
+        pairs = zip(bounds[:-1], bounds[1:], strict=True)
+        return [Share(a, b, 0, self.padded, alone, 1) for a, b in pairs if b > a or len(bounds) == 2]
 
     def forward_tasks(
         self,
         run: DirectionPass,
-        packed: NDArray,
-        shards: list[tuple[int, int]],
+        weights: list[NDArray],
+        shares: list[Share],
         identity: NDArray,
         output: Rows | None,
         training: bool,
         lease: Lease,
     ) -> Iterator[Task]:
-        """Calls that walk the shards of the batch, one each."""
-        packing, size, padded = run.packing, self.hidden_size, self.padded
+        """Calls that do one share each, with the packed weights of its units."""
+        packing = run.packing
         target = output if output is not None else Rows(run.state, identity, 0)
-        scratch_rows = _SCRATCH_BYTES // (self.slots * self.dtype.itemsize)
-        for begin, end in shards:
-            capacity = max(end - begin, min(scratch_rows, int(packing.lengths[begin:end].sum())))
+        for share, packed in zip(shares, weights, strict=True):
+            slots = self.cell.n_slots * share.units
+            scratch_rows = _SCRATCH_BYTES // (slots * self.dtype.itemsize)
+            n_own = share.end - share.begin
+            capacity = max(n_own, min(scratch_rows, int(packing.lengths[share.begin : share.end].sum())))
             yield partial(
                 self.kernels.forward,
                 read_only(run.inputs.flat),
@@ -192,16 +235,20 @@ class Direction:
                 run.inputs.pitch,
                 self.input_size,
                 packed,
-                size,
-                padded,
+                self.hidden_size,
+                self.padded,
                 run.state,
                 packing.n_sequences,
                 packing.offsets,
                 identity,
                 self.reverse,
-                begin,
-                end,
-                lease.at_least(("scratch",), capacity * self.slots, self.dtype),
+                share.begin,
+                share.end,
+                share.unit_begin,
+                share.units,
+                share.counter,
+                share.n_threads,
+                lease.at_least(("scratch",), capacity * slots, self.dtype),
                 lease.at_least(("scratch rows",), capacity, np.int64),
                 run.saved,
                 run.previous,
@@ -218,23 +265,29 @@ class Direction:
         self,
         run: DirectionPass,
         parameters: Mapping[str, NDArray],
-        shards: list[tuple[int, int]],
+        shares: list[Share],
         identity: NDArray,
         d_output: Rows | None,
         d_state: NDArray,
         lease: Lease,
     ) -> Iterator[Task]:
-        """Calls that walk the shards of the batch back through time."""
-        panels = lease.exact(("hidden panels, backward", self.key), self.hidden_columns * self.padded, self.dtype)
-        weight = parameters[self.weight_hh]
-        pack_rows(weight, self.hidden_gates, self.hidden_size, self.padded, self.padded, panels)
+        """Calls that go back through time, one share each."""
         source = d_output if d_output is not None else Rows(d_state, identity, 0)
-        for begin, end in shards:
+        panels: dict[int, NDArray] = {}
+        for share in shares:
+            if share.unit_begin not in panels:
+                key = ("hidden panels, backward", self.key, share.unit_begin)
+                mine = lease.exact(key, self.hidden_columns * share.units, self.dtype)
+                weight = parameters[self.weight_hh]
+                pack_rows(
+                    weight, self.hidden_gates, self.hidden_size, self.padded, share.unit_begin, share.units, mine
+                )
+                panels[share.unit_begin] = mine
             yield partial(
                 self.kernels.backward,
                 run.saved,
                 run.previous,
-                panels,
+                panels[share.unit_begin],
                 self.hidden_size,
                 self.padded,
                 d_state,
@@ -242,8 +295,12 @@ class Direction:
                 run.packing.offsets,
                 identity,
                 self.reverse,
-                begin,
-                end,
+                share.begin,
+                share.end,
+                share.unit_begin,
+                share.units,
+                share.counter,
+                share.n_threads,
                 read_only(source.flat),
                 source.table,
                 source.column,
@@ -315,5 +372,5 @@ class Direction:
         size = self.input_columns * self.padded_input
         panels = lease.exact(("input panels, backward", self.key), size, self.dtype)
         weight = parameters[self.weight_ih]
-        pack_rows(weight, self.input_gates, self.hidden_size, self.padded, self.padded_input, panels)
+        pack_rows(weight, self.input_gates, self.hidden_size, self.padded, 0, self.padded_input, panels)
         return panels

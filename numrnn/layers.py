@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from numrnn.checks import StateLayout, finite_array, random_state_of, real_array
 from numrnn.packing import Sequences
 from numrnn.parameters import Parameters
-from numrnn.stack import MOST_ADVANCED, RecurrentPass, RecurrentStack
+from numrnn.stack import MOST_ADVANCED, PackedWeights, RecurrentPass, RecurrentStack
 from numrnn.workers import Workers
 
 __all__ = ["GRU", "LSTM", "RNN"]
@@ -83,7 +83,7 @@ class _RecurrentLayer:
         self._states = StateLayout(stack.n_states, stack.n_directions, self.hidden_sizes, self.dtype)
         self._parameters = Parameters(stack.parameter_shapes(), self.dtype)
         self._gradient = self._parameters.zeros_like()
-        self._packed: list[NDArray] | None = None
+        self._packed: PackedWeights | None = None
         # References to the vector of the parameters while nobody outside holds a view of it; where views are not counted,
         # fewer than there can be, so that the weights are packed for every call.
         alone = self._references()
@@ -137,11 +137,11 @@ class _RecurrentLayer:
     def _references(self) -> int:
         return sys.getrefcount(self._parameters.flat)
 
-    def _packed_weights(self) -> list[NDArray]:
+    def _packed_weights(self) -> PackedWeights:
         """The weights in the kernels' layout; made anew for every call as long as somebody could write to a view."""
         packed = self._packed
         if packed is None or self._references() > self._unshared:
-            packed = self._stack.pack(self._parameters)
+            packed = PackedWeights(self._stack, self._parameters)
             self._packed = packed if self._references() <= self._unshared else None
         return packed
 

@@ -21,7 +21,7 @@ from numrnn.kernels.equations import CELLS
 from numrnn.packing import Packing, Sequences
 from numrnn.workers import Workers
 
-__all__ = ["MOST_ADVANCED", "POOLINGS", "RecurrentPass", "RecurrentStack", "States"]
+__all__ = ["MOST_ADVANCED", "POOLINGS", "PackedWeights", "RecurrentPass", "RecurrentStack", "States"]
 
 POOLINGS = ("last", "mean", "max")
 
@@ -144,12 +144,6 @@ class RecurrentStack:
             if self.cell.forget_gate is not None:
                 parameters[direction.bias_ih].reshape(gates, size)[self.cell.forget_gate] = 1
 
-    def pack(self, parameters: Mapping[str, NDArray]) -> list[NDArray]:
-        """The weights of every layer and direction in the kernels' layout, for passes that share their parameters."""
-        identity = self._rows(0)
-        directions = [direction for layer in self._layers for direction in layer]
-        return [d.pack(parameters, identity, aligned_zeros(d.packed_size, self.dtype)) for d in directions]
-
     # ---------------------------------------------------------------------------------------------------- forward
     def forward(
         self,
@@ -162,7 +156,7 @@ class RecurrentStack:
         dropout_seed: int = 0,
         output: NDArray | None = None,
         output_starts: NDArray | None = None,
-        packed: list[NDArray] | None = None,
+        packed: PackedWeights | None = None,
     ) -> RecurrentPass:
         """Run the layers over a batch.
 
@@ -183,8 +177,8 @@ class RecurrentStack:
         output, output_starts : ndarray, default=None
             Without pooling, a contiguous array `(n_rows, output_size)` to write to instead of a new one, and the row in
             it of the first time step of every sequence.
-        packed : list of ndarray, default=None
-            What `pack` made of the parameters, if they have not changed since.
+        packed : PackedWeights, default=None
+            Weights of these parameters from earlier passes, if they have not changed since.
 
         Returns
         -------
@@ -217,18 +211,17 @@ class RecurrentStack:
             else:
                 target = Rows(lease.at_least(("output", number), n_rows * width, self.dtype), identity, width)
             tasks: list[Task] = []
-            shards = self._shards(packing, n_rows * layer[0].step_flops)
+            together = False
             for direction, initial in zip(layer, self._of_layer(state, number), strict=True):
                 mine = direction.begin(packing, inputs, initial, training, lease)
                 run.directions.append(mine)
                 place = _columns_of(target, direction)
-                if packed is None:
-                    weights = lease.exact(("packed", direction.key), direction.packed_size, self.dtype)
-                    direction.pack(parameters, identity, weights)
-                else:
-                    weights = packed[len(run.directions) - 1]
-                tasks += direction.forward_tasks(mine, weights, shards, identity, place, training, lease)
-            self.workers.run(tasks)
+                shares = direction.shares(packing, self._n_threads(n_rows * direction.step_flops))
+                cache = PackedWeights(self, parameters, lease) if packed is None else packed
+                weights = [cache.of(direction, share.unit_begin, share.units) for share in shares]
+                tasks += direction.forward_tasks(mine, weights, shares, identity, place, training, lease)
+                together = together or shares[0].n_threads > 1
+            self.workers.run(tasks, together=together)
             for direction, mine in zip(layer, run.directions[-len(layer) :], strict=True):
                 run.state.append(direction.unsorted_state(mine.state, packing))
             if target is not None and not is_top:
@@ -260,7 +253,7 @@ class RecurrentStack:
         self,
         layer: int,
         place: int,
-        packed: list[NDArray],
+        packed: PackedWeights,
         x: NDArray,
         states: tuple[NDArray, ...],
         results: NDArray,
@@ -272,8 +265,7 @@ class RecurrentStack:
         layer : int
         place : int
             Where in `states` and `results` this layer is.
-        packed : list of ndarray
-            Of `pack`.
+        packed : PackedWeights
         x : ndarray of shape (n_sequences, n_features)
             Like all arrays here contiguous, writable and of the stack's type. At most `MOST_ADVANCED` sequences.
         states : tuple of n_states ndarray of shape (n_places, n_sequences, hidden_size)
@@ -293,8 +285,9 @@ class RecurrentStack:
             workspace = aligned_zeros(needed, self.dtype)
         if workspace.size < needed:
             workspace = aligned_zeros(needed, self.dtype)
+        weights = packed.of(direction, 0, direction.padded)
         finite = direction.kernels.advance(
-            x, states, place, packed[layer], workspace, self._identity, direction.padded, results
+            x, states, place, weights, workspace, self._identity, direction.padded, results
         )
         self._workspaces.append(workspace)
         return finite
@@ -351,8 +344,8 @@ class RecurrentStack:
             layer = self._layers[number]
             runs = run.directions[number * len(layer) : (number + 1) * len(layer)]
             tasks: list[Task] = []
+            together = False
             d_states = []
-            shards = self._shards(packing, n_rows * layer[0].step_flops)
             for direction, mine, final in zip(layer, runs, self._of_layer(d_state, number), strict=True):
                 d_mine = direction.sorted_state("d state", final, packing, lease)
                 if run.pooling == "last" and d_output is not None and number == len(self._layers) - 1:
@@ -362,8 +355,10 @@ class RecurrentStack:
                     by_unit[0, :, : direction.hidden_size] += d_hidden
                 d_states.append(d_mine)
                 place = _columns_of(above, direction)
-                tasks += direction.backward_tasks(mine, parameters, shards, identity, place, d_mine, lease)
-            self.workers.run(tasks)
+                shares = direction.shares(packing, self._n_threads(n_rows * direction.step_flops))
+                tasks += direction.backward_tasks(mine, parameters, shares, identity, place, d_mine, lease)
+                together = together or shares[0].n_threads > 1
+            self.workers.run(tasks, together=together)
             initial.append([d.unsorted_state(flat, packing) for d, flat in zip(layer, d_states, strict=True)])
             parts = self._n_threads(n_rows * layer[0].step_flops)
             tasks = []
@@ -471,15 +466,35 @@ class RecurrentStack:
         """Threads for one direction of a layer that has that much work; both directions run at once."""
         return max(1, min(self.workers.n // self.n_directions, flops // _FLOPS_PER_THREAD))
 
-    def _shards(self, packing: Packing, flops: int) -> list[tuple[int, int]]:
-        """Ranges of the sorted sequences with about the same number of time steps, one for each thread."""
-        count = min(self._n_threads(flops), packing.n_sequences)
-        if count < 2:
-            return [(0, packing.n_sequences)]
-        steps = np.cumsum(packing.lengths)
-        inner = np.searchsorted(steps, steps[-1] * np.arange(1, count) / count, side="left") + 1
-        bounds = [0, *np.minimum(inner, packing.n_sequences).tolist(), packing.n_sequences]
-        return [(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True) if b > a]
+
+class PackedWeights:
+    """The weights of a stack in the kernels' layout, packed when first asked for.
+
+    Parameters
+    ----------
+    stack : RecurrentStack
+    parameters : mapping of str to ndarray
+        They must not change while this is in use.
+    lease : Lease, default=None
+        Where the memory comes from, for the length of one pass. None is memory of its own.
+    """
+
+    def __init__(self, stack: RecurrentStack, parameters: Mapping[str, NDArray], lease: Lease | None = None) -> None:
+        self._stack = stack
+        self._parameters = parameters
+        self._lease = lease
+        self._made: dict[tuple, NDArray] = {}
+
+    def of(self, direction: Direction, unit_begin: int, units: int) -> NDArray:
+        """The weights of some units of a direction."""
+        key = ("packed", direction.key, unit_begin, units)
+        weights = self._made.get(key)
+        if weights is None:
+            size, dtype = direction.packed_size(units), direction.dtype
+            memory = aligned_zeros(size, dtype) if self._lease is None else self._lease.exact(key, size, dtype)
+            weights = direction.pack(self._parameters, unit_begin, units, self._stack._rows(0), memory)
+            self._made[key] = weights
+        return weights
 
 
 def _columns_of(rows: Rows | None, direction: Direction) -> Rows | None:

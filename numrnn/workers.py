@@ -65,13 +65,31 @@ class Workers:
         self._pool: ThreadPoolExecutor | None = None
         self._process = os.getpid()
         self._lock = threading.Lock()
+        self._group = threading.Lock()
 
-    def run(self, tasks: Sequence[Callable[[], Any]]) -> None:
-        """Run all tasks, the first in the calling thread, and wait for them; the first error among them is raised."""
+    def run(self, tasks: Sequence[Callable[[], Any]], *, together: bool = False) -> None:
+        """Run all tasks, the first in the calling thread, and wait for them; the first error among them is raised.
+
+        Parameters
+        ----------
+        tasks : sequence of callable
+        together : bool, default=False
+            Whether the tasks wait for one another, so that all must run at once. There may be at most `n` of them.
+        """
         if len(tasks) < 2 or self.n < 2:
             for task in tasks:
                 task()
             return
+        if together:
+            if len(tasks) > self.n:
+                raise ValueError(f"{len(tasks)} tasks cannot run at once in {self.n} threads")
+            # Two such groups at a time could each have some of the threads and wait for the others for ever.
+            with self._group:
+                self._run_threads(tasks)
+        else:
+            self._run_threads(tasks)
+
+    def _run_threads(self, tasks: Sequence[Callable[[], Any]]) -> None:
         futures = [self._threads().submit(task) for task in tasks[1:]]
         try:
             tasks[0]()

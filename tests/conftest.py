@@ -22,15 +22,19 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def many_threads(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Batches of any size are divided among threads, and `most_tasks` says into how many parts at most."""
+    """Batches of any size are divided among threads, and `most_tasks` says into how many parts at most.
+
+    `together` says whether threads went through time together, each with some of the units.
+    """
     from numrnn import stack, workers
 
-    seen = SimpleNamespace(most_tasks=0)
+    seen = SimpleNamespace(most_tasks=0, together=False)
     run = workers.Workers.run
 
-    def counting(self: workers.Workers, tasks: list) -> None:
+    def counting(self: workers.Workers, tasks: list, *, together: bool = False) -> None:
         seen.most_tasks = max(seen.most_tasks, len(tasks))
-        run(self, tasks)
+        seen.together = seen.together or together
+        run(self, tasks, together=together)
 
     monkeypatch.setattr(stack, "_FLOPS_PER_THREAD", 1)
     monkeypatch.setattr(workers.Workers, "run", counting)

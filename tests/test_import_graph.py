@@ -22,7 +22,7 @@ LEVELS = (
     ("numrnn.workers",),
     ("numrnn.buffers",),
     ("numrnn.kernels.simd", "numrnn.kernels.simd_interpreted", "numrnn.kernels.jit"),
-    ("numrnn.kernels.activations",),
+    ("numrnn.kernels.activations", "numrnn.kernels.barrier"),
     ("numrnn.kernels.equations",),
     ("numrnn.kernels.cpu", "numrnn.kernels.cuda"),
     ("numrnn.direction",),

@@ -12,6 +12,7 @@ import pytest
 from oracle.layer_states import from_layer, pad, to_layer
 
 import numrnn
+from numrnn import direction
 
 CELLS = ("rnn_tanh", "rnn_relu", "lstm", "gru")
 DTYPES = ("float32", "float64")
@@ -303,13 +304,19 @@ def test_a_bidirectional_layer_cannot_step():
 @every_cell
 @every_dtype
 @both_ways
-def test_results_do_not_depend_on_the_number_of_threads(many_threads, cell, dtype, bidirectional):
-    expected = Problem(cell, lengths_for(45, 5), 3, (17, 8), dtype, bidirectional, n_jobs=1).run()
+@pytest.mark.parametrize("by_units", [False, True], ids=["by_sequences", "by_units"])
+def test_results_do_not_depend_on_the_number_of_threads(
+    many_threads, monkeypatch, cell, dtype, bidirectional, by_units
+):
+    monkeypatch.setattr(direction, "_LARGE_WEIGHTS", 0 if by_units else 2**62)
+    expected = Problem(cell, lengths_for(45, 5), 3, (40, 17), dtype, bidirectional, n_jobs=1).run()
     for n_jobs in (2, 3, 6):
         many_threads.most_tasks = 0
-        problem = Problem(cell, lengths_for(45, 5), 3, (17, 8), dtype, bidirectional, n_jobs=n_jobs)
+        problem = Problem(cell, lengths_for(45, 5), 3, (40, 17), dtype, bidirectional, n_jobs=n_jobs)
         assert_identical(problem.run(), expected)
-        assert many_threads.most_tasks >= min(n_jobs, 4)
+        # Both directions run at once, and share the threads.
+        assert many_threads.most_tasks >= (n_jobs // 2 * 2 if bidirectional else min(n_jobs, 4))
+    assert many_threads.together == by_units
 
 
 @every_cell

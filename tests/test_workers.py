@@ -155,3 +155,24 @@ def test_a_program_ends_without_closing():
         [sys.executable, "-c", program], env=environment, timeout=60, capture_output=True, text=True, check=True
     )
     assert process.stdout.strip() == "end" and not process.stderr
+
+
+def test_groups_run_at_once_and_one_after_the_other():
+    # Every task of a group waits for all others of its group; two groups at a time would need four threads.
+    with Workers(2) as workers:
+
+        def group() -> None:
+            barrier = threading.Barrier(2, timeout=30)
+            workers.run([barrier.wait, barrier.wait], together=True)
+
+        callers = [threading.Thread(target=group) for _ in range(4)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join(timeout=60)
+        assert not any(caller.is_alive() for caller in callers)
+
+
+def test_a_group_larger_than_the_pool_is_refused():
+    with Workers(2) as workers, pytest.raises(ValueError, match=r"3 tasks cannot run at once in 2 threads"):
+        workers.run([int, int, int], together=True)

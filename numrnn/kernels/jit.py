@@ -13,7 +13,7 @@ from typing import Any
 from numba import config, njit
 from numba.core.registry import cpu_target
 
-__all__ = ["CPU_FEATURES", "VECTOR_BITS", "inline", "kernel", "specialize"]
+__all__ = ["COMPILED", "CPU_FEATURES", "VECTOR_BITS", "inline", "kernel", "specialize"]
 
 
 def _cpu_features() -> set[str]:
@@ -21,6 +21,9 @@ def _cpu_features() -> set[str]:
     features = cpu_target.target_context.codegen().magic_tuple()[2]
     return {name[1:] for name in features.split(",") if name.startswith("+")}
 
+
+# False under NUMBA_DISABLE_JIT=1, where kernels are ordinary Python functions.
+COMPILED = not config.DISABLE_JIT
 
 CPU_FEATURES = _cpu_features()
 
@@ -49,7 +52,7 @@ def _fingerprint() -> str:
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a loop over arrays: cached on disk, the GIL released, IEEE division, no reassociation of sums."""
     compiled = njit(cache=True, nogil=True, error_model="numpy")(function)
-    if config.DISABLE_JIT:
+    if not COMPILED:
         return compiled
     # Numba would see a change in the file of this function only, not in those whose code is compiled into it.
     cache_file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)

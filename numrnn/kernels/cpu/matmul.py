@@ -147,47 +147,47 @@ def multiply_transposed(
 
 
 @kernel
-def pack_columns(weight, gates, hidden_size, padded_size, identity, panels):
-    """Write weight (n_gates * hidden_size, depth) so that `multiply` computes a @ weight.T.
+def pack_columns(weight, gates, hidden_size, unit_begin, units, identity, panels):
+    """Write some units of weight (n_gates * hidden_size, depth) so that `multiply` computes a @ weight.T.
 
-    Column slot * padded_size + unit of the packed matrix is row gates[slot] * hidden_size + unit of the weight. Padding is
-    not written: it must be zero already.
+    Column slot * units + unit of the packed matrix is row gates[slot] * hidden_size + unit_begin + unit of the weight. What
+    lies beyond hidden_size is padding and is not written: it must be zero already.
     """
     depth = weight.shape[1]
     flat = weight.reshape(-1)
     n_lanes = lanes(panels)
     step = PANEL_VECTORS * n_lanes
-    columns = len(gates) * padded_size
+    columns = len(gates) * units
     for slot in range(len(gates)):
-        for unit in range(0, hidden_size, n_lanes):
-            column = slot * padded_size + unit
+        for unit in range(0, min(units, hidden_size - unit_begin), n_lanes):
+            column = slot * units + unit
             inside = column % step
             first = column - inside
             width = min(step, columns - first)
-            row = gates[slot] * hidden_size + unit
-            n_units = min(n_lanes, hidden_size - unit)
+            row = gates[slot] * hidden_size + unit_begin + unit
+            n_units = min(n_lanes, hidden_size - unit_begin - unit)
             _transpose_into(flat, row * depth, identity, 0, n_units, depth, depth, panels, first * depth + inside, width)
 
 
 @kernel
-def pack_rows(weight, gates, hidden_size, padded_size, padded_columns, panels):
-    """Write weight (n_gates * hidden_size, columns) so that `multiply` computes a @ weight.
+def pack_rows(weight, gates, hidden_size, padded_size, column_begin, columns, panels):
+    """Write some columns of weight (n_gates * hidden_size, n_columns) so that `multiply` computes a @ weight.
 
-    Row slot * padded_size + unit of the packed matrix is row gates[slot] * hidden_size + unit of the weight. Padding is
-    not written: it must be zero already.
+    Row slot * padded_size + unit of the packed matrix is row gates[slot] * hidden_size + unit of the weight; its columns
+    begin at column_begin. Padding is not written: it must be zero already.
     """
     depth = len(gates) * padded_size
     step = PANEL_VECTORS * lanes(panels)
-    n_columns = weight.shape[1]
+    n_columns = min(columns, weight.shape[1] - column_begin)
     for first in range(0, n_columns, step):
-        width = min(step, padded_columns - first)
+        width = min(step, columns - first)
         stop = min(n_columns - first, width)
         for slot in range(len(gates)):
             for unit in range(hidden_size):
                 target = first * depth + (slot * padded_size + unit) * width
                 row = gates[slot] * hidden_size + unit
                 for i in range(stop):
-                    panels[target + i] = weight[row, first + i]
+                    panels[target + i] = weight[row, column_begin + first + i]
 
 
 @kernel

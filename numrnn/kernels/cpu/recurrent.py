@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from numrnn.kernels.barrier import meet
 from numrnn.kernels.cpu.matmul import multiply
 from numrnn.kernels.equations import CELLS, Cell
 from numrnn.kernels.jit import specialize
@@ -46,6 +47,10 @@ def forward(
     reverse,
     begin,
     end,
+    unit_begin,
+    units,
+    counter,
+    n_threads,
     z,
     chunk_rows,
     saved,
@@ -59,21 +64,22 @@ def forward(
 ):
     """Walk sequences begin to end through all time steps.
 
-    Reads values (input of packed row r in row value_rows[r]) and weights: the panels of weight_ih and of weight_hh, as
-    `pack_columns` writes them, and the biases by slot, one after the other.
+    Reads values (input of packed row r in row value_rows[r]) and weights, those of the units of this call: the panels of
+    weight_ih and of weight_hh, as `pack_columns` writes them, and the biases by slot, one after the other.
     Updates state. Writes output[output_rows[r], output_column:+hidden_size] if has_output, and if training, for the
     backward pass, saved (n_rows, n_slots * padded): the activated gates, and previous (n_rows, n_states * padded): the
     states before the step. z and chunk_rows are scratch for as many rows as chunk_rows has, at least end - begin.
     """
     n_lanes = lanes(state)
-    slots = N_SLOTS * padded
+    slots = N_SLOTS * units
     state_pitch = n_sequences * padded
     n_steps = len(offsets) - 1
-    input_columns = N_INPUT_GATES * padded
-    hidden_columns = N_HIDDEN_GATES * padded
+    input_columns = N_INPUT_GATES * units
+    hidden_columns = N_HIDDEN_GATES * units
     hidden_first = slots - hidden_columns
     hidden_panels = input_columns * input_size
     bias = hidden_panels + hidden_columns * hidden_size
+    meetings = 0
     done = 0
     while done < n_steps:
         # As many time steps as the scratch holds: their inputs go through the input weights in one product.
@@ -138,6 +144,10 @@ def forward(
                 at + hidden_first,
                 slots,
             )
+            if n_threads > 1:
+                # Nobody may change the hidden state that others still read.
+                meetings += 1
+                meet(counter, n_threads, meetings)
             for i in range(alive):
                 packed = first + begin + i
                 z_row = at + i * slots
@@ -145,18 +155,23 @@ def forward(
                 out = 0
                 if has_output:
                     out = output_rows[packed] * output_pitch + output_column
-                for unit in range(0, padded, n_lanes):
+                for own in range(0, units, n_lanes):
+                    unit = unit_begin + own
                     old = load_slots(state, state_row + unit, state_pitch, N_STATES)
-                    gates, new = step(load_slots(z, z_row + unit, padded, N_SLOTS), old)
+                    gates, new = step(load_slots(z, z_row + own, units, N_SLOTS), old)
                     store_slots(state, state_row + unit, state_pitch, new)
                     if training:
-                        store_slots(saved, packed * slots + unit, padded, gates)
+                        store_slots(saved, packed * N_SLOTS * padded + unit, padded, gates)
                         store_slots(previous, packed * N_STATES * padded + unit, padded, old)
                     if has_output:
                         if unit + n_lanes <= hidden_size:
                             store(output, out + unit, new[0])
                         else:
                             store_partial(output, out + unit, hidden_size - unit, new[0])
+            if n_threads > 1:
+                # Nor read one that others have not written yet.
+                meetings += 1
+                meet(counter, n_threads, meetings)
             row += alive
         done = chunk_end
 
@@ -174,6 +189,10 @@ def backward(
     reverse,
     begin,
     end,
+    unit_begin,
+    units,
+    counter,
+    n_threads,
     d_output,
     output_rows,
     output_column,
@@ -182,7 +201,8 @@ def backward(
 ):
     """Walk sequences begin to end back through all time steps.
 
-    Reads saved and previous as `forward` left them, hidden_panels (as `pack_rows` writes weight_hh) and, if has_output,
+    Reads saved and previous as `forward` left them, hidden_panels (as `pack_rows` writes the columns of weight_hh for the
+    units of this call) and, if has_output,
     d_output[output_rows[r], output_column:+hidden_size]. Overwrites saved with the gradients of the pre-activations, and
     d_state (n_states, n_sequences, padded), the gradients of the final states, with those of the initial states.
     """
@@ -192,6 +212,7 @@ def backward(
     hidden_columns = N_HIDDEN_GATES * padded
     hidden_first = slots - hidden_columns
     n_steps = len(offsets) - 1
+    meetings = 0
     for s in range(n_steps):
         t = s if reverse else n_steps - 1 - s
         first = offsets[t]
@@ -204,7 +225,7 @@ def backward(
             out = 0
             if has_output:
                 out = output_rows[packed] * output_pitch + output_column
-            for unit in range(0, padded, n_lanes):
+            for unit in range(unit_begin, unit_begin + units, n_lanes):
                 if has_output:
                     # The hidden state's gradient: what comes from later steps, and what comes from this step's output.
                     if unit + n_lanes <= hidden_size:
@@ -218,6 +239,10 @@ def backward(
                 d_gates, d_old = adjoint(gates, old, d_new)
                 store_slots(saved, packed * slots + unit, padded, d_gates)
                 store_slots(d_state, state_row + unit, state_pitch, d_old)
+        if n_threads > 1:
+            # The product takes the gradients of all units.
+            meetings += 1
+            meet(counter, n_threads, meetings)
         multiply(
             saved,
             (first + begin) * slots + hidden_first,
@@ -228,12 +253,12 @@ def backward(
             hidden_panels,
             0,
             hidden_columns,
+            units,
+            d_state,
+            begin * padded + unit_begin,
             padded,
             d_state,
-            begin * padded,
-            padded,
-            d_state,
-            begin * padded,
+            begin * padded + unit_begin,
             padded,
         )
 

@@ -1,0 +1,74 @@
+"""A barrier between threads that walk through time together."""
+
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+
+from numrnn.kernels.jit import CPU_FEATURES
+
+__all__ = ["meet"]
+
+_INT32 = ir.IntType(32)
+_INT64 = ir.IntType(64)
+# Looks at the counter before the processor is offered to others: about ten microseconds.
+_LOOKS = 1024
+
+
+def _call(builder: ir.IRBuilder, name: str, result: ir.Type, *args: ir.Value) -> ir.Value:
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, [a.type for a in args]), name)
+    return builder.call(function, args)
+
+
+@intrinsic
+def meet(typingctx, counter, n_threads, meeting):
+    """Wait until all threads have come to their meeting number `meeting`, counted from 1.
+
+    counter is an array with one int64, zero before the first meeting. The time between two meetings is microseconds, so
+    that a thread waits by looking, and only after a while offers its processor to others.
+    """
+
+    def codegen(context, builder, sig, args):
+        pointer = context.make_array(counter)(context, builder, args[0]).data
+        builder.atomic_rmw("add", pointer, _INT64(1), "seq_cst")
+        everybody = builder.mul(args[1], args[2])
+        before = builder.block
+        look, wait, offer, done = (builder.append_basic_block(f"meet.{name}") for name in ("look", "wait", "offer", "done"))
+        builder.branch(look)
+        builder.position_at_end(look)
+        looks = builder.phi(_INT64)
+        looks.add_incoming(_INT64(0), before)
+        arrived = builder.load_atomic(pointer, "acquire", 8)
+        builder.cbranch(builder.icmp_signed(">=", arrived, everybody), done, wait)
+        builder.position_at_end(wait)
+        if "sse2" in CPU_FEATURES:
+            _call(builder, "llvm.x86.sse2.pause", ir.VoidType())
+        more = builder.add(looks, _INT64(1))
+        looks.add_incoming(more, wait)
+        if os.name == "posix":
+            builder.cbranch(builder.icmp_signed("==", builder.and_(more, _INT64(_LOOKS - 1)), _INT64(0)), offer, look)
+            builder.position_at_end(offer)
+            _call(builder, "sched_yield", _INT32)
+            looks.add_incoming(more, offer)
+        else:
+            builder.branch(look)
+            builder.position_at_end(offer)
+            looks.add_incoming(more, offer)
+        builder.branch(look)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return types.void(counter, types.intp, types.intp), codegen
+
+
+if config.DISABLE_JIT:
+
+    def meet(counter: Any, n_threads: int, meeting: int) -> None:
+        """Without a compiler there is one thread, which need not wait."""
+        assert n_threads == 1, "interpreted kernels run in one thread"
