@@ -103,10 +103,7 @@ class StateLayout:
             shape = (self._places, n_sequences, self.hidden_sizes[0])
             for part in given:
                 if not (
-                    type(part) is np.ndarray
-                    and part.shape == shape
-                    and part.dtype is self.dtype
-                    and part.flags.carray
+                    type(part) is np.ndarray and part.shape == shape and part.dtype is self.dtype and part.flags.carray
                 ):
                     break
             else:
@@ -118,7 +115,9 @@ class StateLayout:
 
     def _part(self, part: Any, n_sequences: int, name: str) -> list[NDArray]:
         if self.uniform:
-            return [self._array(part, (self._places, n_sequences, self.hidden_sizes[0]), name, "num_layers * directions")]
+            return [
+                self._array(part, (self._places, n_sequences, self.hidden_sizes[0]), name, "num_layers * directions")
+            ]
         if not isinstance(part, (tuple, list)) or len(part) != len(self.hidden_sizes):
             what = f"{len(part)} arrays" if isinstance(part, (tuple, list)) else type(part).__name__
             raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,7 +164,9 @@ class Direction:
 
     def packed_size(self, units: int) -> int:
         """Elements of what `pack` writes for that many units."""
-        by_unit = len(self.input_gates) * self.input_size + len(self.hidden_gates) * self.hidden_size + self.cell.n_slots
+        by_unit = (
+            len(self.input_gates) * self.input_size + len(self.hidden_gates) * self.hidden_size + self.cell.n_slots
+        )
         return units * by_unit
 
     def pack(
@@ -176,9 +179,7 @@ class Direction:
         size = self.hidden_size
         hidden = len(self.input_gates) * units * self.input_size
         bias = hidden + len(self.hidden_gates) * units * size
-        pack_columns(
-            parameters[self.weight_ih], self.input_gates, size, unit_begin, units, identity, packed[:hidden]
-        )
+        pack_columns(parameters[self.weight_ih], self.input_gates, size, unit_begin, units, identity, packed[:hidden])
         pack_columns(
             parameters[self.weight_hh], self.hidden_gates, size, unit_begin, units, identity, packed[hidden:bias]
         )
@@ -198,8 +199,7 @@ class Direction:
         if n_threads > 1 and vectors >= n_threads and weights >= _LARGE_WEIGHTS and COMPILED:
             bounds = [vectors * i // n_threads * self.lanes for i in range(n_threads + 1)]
             counter = np.zeros(1, dtype=np.int64)
-            pairs = zip(bounds[:-1], bounds[1:], strict=True)
-            return [Share(0, packing.n_sequences, a, b - a, counter, n_threads) for a, b in pairs]
+            return [Share(0, packing.n_sequences, a, b - a, counter, n_threads) for a, b in pairwise(bounds)]
         n_threads = min(n_threads, packing.n_sequences)
         bounds = [0, packing.n_sequences]
         if n_threads > 1:
@@ -207,8 +207,7 @@ class Direction:
             inner = np.searchsorted(steps, steps[-1] * np.arange(1, n_threads) / n_threads, side="left") + 1
             bounds[1:1] = np.minimum(inner, packing.n_sequences).tolist()
         alone = np.zeros(1, dtype=np.int64)
-        pairs = zip(bounds[:-1], bounds[1:], strict=True)
-        return [Share(a, b, 0, self.padded, alone, 1) for a, b in pairs if b > a or len(bounds) == 2]
+        return [Share(a, b, 0, self.padded, alone, 1) for a, b in pairwise(bounds) if b > a or len(bounds) == 2]
 
     def forward_tasks(
         self,
@@ -279,9 +278,7 @@ class Direction:
                 key = ("hidden panels, backward", self.key, share.unit_begin)
                 mine = lease.exact(key, self.hidden_columns * share.units, self.dtype)
                 weight = parameters[self.weight_hh]
-                pack_rows(
-                    weight, self.hidden_gates, self.hidden_size, self.padded, share.unit_begin, share.units, mine
-                )
+                pack_rows(weight, self.hidden_gates, self.hidden_size, self.padded, share.unit_begin, share.units, mine)
                 panels[share.unit_begin] = mine
             yield partial(
                 self.kernels.backward,

@@ -1,7 +1,7 @@
 """Recurrent layers: arrays in, arrays out.
 
-The middle level of the package, for numeric code that has its own loss and its own training; the estimators stand on the
-same engine. Names, shapes, gate order and results are those of ``torch.nn`` with ``batch_first=True``.
+The middle level of the package, for numeric code that has its own loss and its own training; the estimators stand on
+the same engine. Names, shapes, gate order and results are those of ``torch.nn`` with ``batch_first=True``.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class _RecurrentLayer:
         self._parameters = Parameters(stack.parameter_shapes(), self.dtype)
         self._gradient = self._parameters.zeros_like()
         self._packed: PackedWeights | None = None
-        # References to the vector of the parameters while nobody outside holds a view of it; where views are not counted,
-        # fewer than there can be, so that the weights are packed for every call.
+        # References to the vector of the parameters while nobody outside holds a view of it; where views are not
+        # counted, fewer than there can be, so that the weights are packed for every call.
         alone = self._references()
         view = self._parameters.flat[:]
         self._unshared = alone if self._references() > alone else -1
@@ -185,12 +185,12 @@ class _RecurrentLayer:
         Parameters
         ----------
         x : array-like of shape (n_sequences, n_timesteps, input_size)
-            The values past a sequence's end must be finite, but have no influence. The array must not be changed between
-            this call with ``training=True`` and `backward`, which reads it again.
+            The values past a sequence's end must be finite, but have no influence. The array must not be changed
+            between this call with ``training=True`` and `backward`, which reads it again.
         state : array or pair of arrays, default=None
             The initial state: h, for an LSTM (h, c), each of shape ``(num_layers * directions, n_sequences,
-            hidden_size)``; where layers differ in size, a list with one array ``(directions, n_sequences, hidden_size)``
-            for each layer. None is zero.
+            hidden_size)``; where layers differ in size, a list with one array ``(directions, n_sequences,
+            hidden_size)`` for each layer. None is zero.
         lengths : array-like of int, shape (n_sequences,), default=None
             Time steps of each sequence, in any order. None means that all have n_timesteps.
         training : bool, default=False
@@ -493,8 +493,8 @@ class RNN(_RecurrentLayer):
     ----------
     J. L. Elman (1990). Finding structure in time. Cognitive Science 14(2), 179-211.
 
-    Q. V. Le, N. Jaitly and G. E. Hinton (2015). A simple way to initialize recurrent networks of rectified linear units.
-    arXiv:1504.00941.
+    Q. V. Le, N. Jaitly and G. E. Hinton (2015). A simple way to initialize recurrent networks of rectified linear
+    units. arXiv:1504.00941.
 
     Examples
     --------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -438,7 +439,7 @@ class RecurrentStack:
 
         parts = self._n_threads(n_rows * layer[0].step_flops)
         bounds = [n_rows * part // parts for part in range(parts + 1)]
-        self.workers.run([partial(rows, *pair) for pair in zip(bounds[:-1], bounds[1:], strict=True)])
+        self.workers.run([partial(rows, *pair) for pair in pairwise(bounds)])
         return Rows(d_inputs, identity, pitch)
 
     # ---------------------------------------------------------------------------------------------------- helpers
@@ -446,7 +447,7 @@ class RecurrentStack:
         if self.dropout <= 0 or n_rows == 0:
             return
         threshold = min(round(self.dropout * 2**32), 2**32 - 1)
-        scale = self.dtype.type(1 / (1 - self.dropout))
+        scale = np.asarray(1 / (1 - self.dropout), dtype=self.dtype)[()]
         key = np.uint32(seed & 0xFFFFFFFF), np.uint32(layer)
         dropout(flat, n_rows, n_columns, pitch, *key, np.uint32(threshold), scale)
 

@@ -9,6 +9,8 @@ import pytest
 
 import numrnn
 
+pytestmark = pytest.mark.interpreter
+
 X = np.zeros((2, 4, 3), np.float32)
 STATE = np.zeros((1, 2, 5), np.float32)
 

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_stack import Problem
 
+pytestmark = pytest.mark.interpreter
+
 cells = st.sampled_from(["rnn_tanh", "rnn_relu", "lstm", "gru"])
 hidden = st.lists(st.integers(1, 35), min_size=1, max_size=2).map(tuple)
 

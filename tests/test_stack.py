@@ -72,7 +72,7 @@ def test_names_shapes_and_sizes(cell, bidirectional):
 
 
 # Small enough for kernels that run as plain Python.
-SMALL_LENGTHS = pytest.param((2, 0, 3), marks=pytest.mark.interpreter)
+SMALL_LENGTHS = (2, 0, 3)
 
 
 @pytest.mark.parametrize("lengths", [(4, 4), (3, 1, 5, 5), SMALL_LENGTHS, (0, 4), (0, 0)], ids=str)

@@ -22,6 +22,8 @@ import numrnn
 from numrnn.network import Network
 from numrnn.packing import Sequences
 
+pytestmark = pytest.mark.interpreter
+
 X = (0.5, -1.0)
 TARGETS = (0, 1)
 W = ((0.8,), (-0.4,))

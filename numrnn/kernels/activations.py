@@ -1,9 +1,9 @@
 """exp, sigmoid and tanh, generic in vectors and scalars, float32 and float64.
 
 All follow Cody and Waite (Software Manual for the Elementary Functions, 1980): x = n ln 2 + r with an integer n and r
-within ln(2) / 2, so that exp(x) = 2**n + 2**n (exp(r) - 1), with a short polynomial for exp(r) - 1. sigmoid and tanh use
-only exponentials of negative numbers, which cannot overflow, and one reciprocal of a number between 1 and 2; in float32
-that is an estimate refined by Newton's method instead of a division. No branches.
+within ln(2) / 2, so that exp(x) = 2**n + 2**n (exp(r) - 1), with a short polynomial for exp(r) - 1. sigmoid and tanh
+use only exponentials of negative numbers, which cannot overflow, and one reciprocal of a number between 1 and 2; in
+float32 that is an estimate refined by Newton's method instead of a division. No branches.
 
 Accuracy, over the whole range: 4 units in the last place, measured against 80 digits (`tests/test_activations.py`).
 The values at 0, -0 and the infinities are exact, and NaN stays NaN. Results below the smallest normal number are zero.
@@ -36,7 +36,8 @@ TWO = np.float32(2)
 TANH_IS_ONE = np.float32(20)
 INFINITY = np.float32(np.inf)
 
-# float32: 1.5 * 2**23 + 127; the two parts of ln 2; the range in which 2**n is right; exp(r) = 1 + r + r**2 (C2 + C3 r + ...)
+# float32: 1.5 * 2**23 + 127; the two parts of ln 2; the range in which 2**n is right; exp(r) = 1 + r + r**2 (C2 + C3 r
+# + ...)
 _SHIFT_32 = np.float32(12582912.0 + 127)
 _LOG2E_32 = np.float32(1.4426950408889634)
 _MINUS_LN2_HIGH_32 = np.float32(-0.693359375)

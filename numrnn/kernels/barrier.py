@@ -8,10 +8,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-from numrnn.kernels.jit import CPU_FEATURES
+from numrnn.kernels.jit import COMPILED, CPU_FEATURES
 
 __all__ = ["meet"]
 
@@ -39,7 +39,9 @@ def meet(typingctx, counter, n_threads, meeting):
         builder.atomic_rmw("add", pointer, _INT64(1), "seq_cst")
         everybody = builder.mul(args[1], args[2])
         before = builder.block
-        look, wait, offer, done = (builder.append_basic_block(f"meet.{name}") for name in ("look", "wait", "offer", "done"))
+        look, wait, offer, done = (
+            builder.append_basic_block(f"meet.{name}") for name in ("look", "wait", "offer", "done")
+        )
         builder.branch(look)
         builder.position_at_end(look)
         looks = builder.phi(_INT64)
@@ -67,8 +69,9 @@ def meet(typingctx, counter, n_threads, meeting):
     return types.void(counter, types.intp, types.intp), codegen
 
 
-if config.DISABLE_JIT:
+def _meet_alone(counter: Any, n_threads: int, meeting: int) -> None:
+    assert n_threads == 1, "interpreted kernels run in one thread"
 
-    def meet(counter: Any, n_threads: int, meeting: int) -> None:
-        """Without a compiler there is one thread, which need not wait."""
-        assert n_threads == 1, "interpreted kernels run in one thread"
+
+if not COMPILED:
+    meet = _meet_alone  # type: ignore[assignment]

@@ -1,12 +1,12 @@
 """SIMD vectors as Numba values: the type, its operators, loads and stores, and the register tile of a matrix product.
 
 A `Vector` is one LLVM vector register held in an ordinary variable of an `@njit` function. Functions written with `+`,
-`*`, `fma`, `clamp`, ... run on vectors and on scalars alike, so that the same equations serve a SIMD loop on a CPU and a
-thread of a GPU. This is the only file that speaks LLVM.
+`*`, `fma`, `clamp`, ... run on vectors and on scalars alike, so that the same equations serve a SIMD loop on a CPU and
+a thread of a GPU. This is the only file that speaks LLVM.
 
-The width is the widest the host computes with (512 bits with AVX-512, 256 with AVX, else 128: SSE, NEON). The environment
-variable ``NUMRNN_VECTOR_BITS`` (128, 256 or 512), read once at import, chooses another one; LLVM splits or joins vectors
-that the processor does not have, so that every width runs everywhere.
+The width is the widest the host computes with (512 bits with AVX-512, 256 with AVX, else 128: SSE, NEON). The
+environment variable ``NUMRNN_VECTOR_BITS`` (128, 256 or 512), read once at import, chooses another one; LLVM splits or
+joins vectors that the processor does not have, so that every width runs everywhere.
 
 Under ``NUMBA_DISABLE_JIT=1`` the names of this file are the NumPy versions of `simd_interpreted`, which check every
 address.
@@ -54,8 +54,8 @@ __all__ = [
 ]
 
 
-# The tile of a product keeps TILE_ROWS x PANEL_VECTORS accumulators in registers. 24 of them want 32 registers (AVX-512,
-# NEON); 12 fit the 16 registers of SSE and AVX.
+# The tile of a product keeps TILE_ROWS x PANEL_VECTORS accumulators in registers. 24 of them want 32 registers
+# (AVX-512, NEON); 12 fit the 16 registers of SSE and AVX.
 TILE_ROWS = 6
 PANEL_VECTORS = 4 if "avx512f" in CPU_FEATURES or "neon" in CPU_FEATURES else 2
 
@@ -268,9 +268,9 @@ def zeros_like(typingctx, x):
 def power_of_two(typingctx, shifted):
     """2**n, where `shifted` is n + 127 + 1.5 * 2**23 in float32, n + 1023 + 1.5 * 2**52 in float64.
 
-    Adding the large number rounds n to an integer and leaves it, biased as exponents are, in the low bits of the fraction,
-    from where one shift moves it into the exponent. The lowest n (-127 or -1023) gives zero, the highest (128 or 1024)
-    infinity; beyond these the result is meaningless.
+    Adding the large number rounds n to an integer and leaves it, biased as exponents are, in the low bits of the
+    fraction, from where one shift moves it into the exponent. The lowest n (-127 or -1023) gives zero, the highest (128
+    or 1024) infinity; beyond these the result is meaningless.
     """
 
     def codegen(context, builder, sig, args):
@@ -285,8 +285,8 @@ def power_of_two(typingctx, shifted):
 def reciprocal_estimate(typingctx, x):
     """1 / x for x in [1, 2]: within 2**-22 relative, and exact for 1 and 2.
 
-    In vectors of AVX-512 float32 it is the processor's estimate (2**-14) refined by one Newton step, several times faster
-    than a division; elsewhere it is a division. (The estimate of SSE and AVX is too coarse for one step.)
+    In vectors of AVX-512 float32 it is the processor's estimate (2**-14) refined by one Newton step, several times
+    faster than a division; elsewhere it is a division. (The estimate of SSE and AVX is too coarse for one step.)
     """
     estimated = isinstance(x, Vector) and x.scalar.bitwidth == 32 and VECTOR_BITS == 512 and "avx512f" in CPU_FEATURES
 
@@ -485,10 +485,11 @@ def _emit_tile(builder, height, width, a, rows, pitch, b, depth, start, start_pi
 
 @intrinsic
 def tile(typingctx, height, width, a, a0, rows, row0, pitch, b, b0, depth, start, start0, start_pitch, c, c0, c_pitch):
-    """C[r, :] = start[r, :] + sum over k of A[rows[r], k] B[k, :] for `height` rows and `width` vectors, depth at least 1.
+    """C[r, :] = start[r, :] + sum over k of A[rows[r], k] B[k, :] for `height` rows and `width` vectors, depth at least
+    1.
 
-    Element k of row r of A is a[a0 + rows[row0 + r] * pitch + k]; B is contiguous from b0 on, `width` vectors a row; row r
-    of start and C begins r pitches after start0 and c0.
+    Element k of row r of A is a[a0 + rows[row0 + r] * pitch + k]; B is contiguous from b0 on, `width` vectors a row;
+    row r of start and C begins r pitches after start0 and c0.
     """
     index = types.intp
     vector = Vector(b.dtype)

@@ -57,7 +57,8 @@ def store_slots(array, index, stride, values):
 
 
 def fma(x, y, z):
-    result = np.result_type(*(v for v in (x, y, z) if getattr(v, "ndim", 0)) or (x, y, z))
+    vectors = [v for v in (x, y, z) if getattr(v, "ndim", 0)]
+    result = np.result_type(*(vectors or (x, y, z)))
     with np.errstate(all="ignore"):
         # In float32 the product is exact in float64; in float64 this rounds twice.
         wide = np.multiply(x, y, dtype=np.float64) + np.asarray(z, dtype=np.float64)
@@ -73,7 +74,8 @@ def clamp(x, low, high):
 
 
 def where_positive(condition, x, y):
-    return np.where(condition > 0, x, y).astype(np.result_type(*(v for v in (condition, x, y) if getattr(v, "ndim", 0))))
+    vectors = [v for v in (condition, x, y) if getattr(v, "ndim", 0)]
+    return np.where(condition > 0, x, y).astype(np.result_type(*vectors))
 
 
 def absolute(x):

@@ -35,7 +35,7 @@ def all_finite(values, workspace):
         for i in range(n_lanes):
             if workspace[i] != 0:
                 return False
+    finite = True
     for i in range(whole, len(values)):
-        if values[i] - values[i] != 0:
-            return False
-    return True
+        finite = finite and values[i] - values[i] == 0
+    return finite

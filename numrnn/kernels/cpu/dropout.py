@@ -31,8 +31,8 @@ def _mix(x):
 def dropout(values, n_rows, n_columns, pitch, seed, stream, threshold, scale):
     """Zero an element with probability threshold / 2**32 and multiply the others by scale, in place.
 
-    The decision is a function of (seed, stream, row, column) alone, so that the backward pass draws the same mask again.
-    values is one-dimensional; seed, stream and threshold are uint32.
+    The decision is a function of (seed, stream, row, column) alone, so that the backward pass draws the same mask
+    again. values is one-dimensional; seed, stream and threshold are uint32.
     """
     zero = values.dtype.type(0)
     for row in range(n_rows):

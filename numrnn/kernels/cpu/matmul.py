@@ -1,9 +1,9 @@
 """Matrix products: one register tile, walked over the rows and columns of a result.
 
-Matrices are one-dimensional arrays with a first element and a pitch (elements from one row to the next). The rows of the
-left factor come through a table of row numbers, so that batches in any order and any layout are multiplied where they
-lie. Every element of a result is one chain of fused multiply-adds in the order of the summation index: it does not depend
-on the rows beside it, on the height of its tile, or on how a product is divided among threads.
+Matrices are one-dimensional arrays with a first element and a pitch (elements from one row to the next). The rows of
+the left factor come through a table of row numbers, so that batches in any order and any layout are multiplied where
+they lie. Every element of a result is one chain of fused multiply-adds in the order of the summation index: it does not
+depend on the rows beside it, on the height of its tile, or on how a product is divided among threads.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -12,7 +12,16 @@ from __future__ import annotations
 from numrnn.kernels.jit import inline, kernel
 from numrnn.kernels.simd import PANEL_VECTORS, TILE_ROWS, lanes, load, store, tile, transpose, zeros_like
 
-__all__ = ["SUM_COLUMNS", "SUM_PITCH", "SUM_ROWS", "multiply", "multiply_transposed", "pack_columns", "pack_rows", "unpack_columns"]
+__all__ = [
+    "SUM_COLUMNS",
+    "SUM_PITCH",
+    "SUM_ROWS",
+    "multiply",
+    "multiply_transposed",
+    "pack_columns",
+    "pack_rows",
+    "unpack_columns",
+]
 
 # Rows of the left factor that are taken at once, so that they stay in the caches.
 BLOCK_ROWS = 192
@@ -31,12 +40,14 @@ def _height(left):
 
 
 @kernel
-def multiply(a, a0, rows, row0, n_rows, pitch, panels, panels0, depth, columns, start, start0, start_pitch, c, c0, c_pitch):
+def multiply(
+    a, a0, rows, row0, n_rows, pitch, panels, panels0, depth, columns, start, start0, start_pitch, c, c0, c_pitch
+):
     """C[i] = start[i] + A[rows[i]] @ B for `n_rows` rows.
 
-    `rows[row0:row0 + n_rows]` numbers the rows of A; `panels` holds from `panels0` on B (depth, columns) as `pack_columns` or `pack_rows`
-    write it; `columns` is a multiple of the vector's lanes. A start pitch of 0 adds one vector to every row; start may be
-    C itself.
+    `rows[row0:row0 + n_rows]` numbers the rows of A; `panels` holds from `panels0` on B (depth, columns) as
+    `pack_columns` or `pack_rows` write it; `columns` is a multiple of the vector's lanes. A start pitch of 0 adds one
+    vector to every row; start may be C itself.
     """
     n_lanes = lanes(c)
     step = PANEL_VECTORS * n_lanes
@@ -90,9 +101,9 @@ def multiply_transposed(
 ):
     """C[k, j] = sum over r of A[rows[r], k] B[r, j] for k_begin <= k < k_end, and all columns j of C.
 
-    If k_begin is 0 also column_sums[j] = sum over r of B[r, j], which costs nothing beside the product. The columns are a
-    multiple of the vector's lanes. panel (PANEL_VECTORS vectors times SUM_ROWS) and block (SUM_PITCH * SUM_COLUMNS) are
-    scratch.
+    If k_begin is 0 also column_sums[j] = sum over r of B[r, j], which costs nothing beside the product. The columns are
+    a multiple of the vector's lanes. panel (PANEL_VECTORS vectors times SUM_ROWS) and block (SUM_PITCH * SUM_COLUMNS)
+    are scratch.
     """
     n_lanes = lanes(c)
     step = PANEL_VECTORS * n_lanes
@@ -109,8 +120,8 @@ def multiply_transposed(
             _transpose_into(a, a0 + k_first, rows, first, n_block, pitch, n_k, block, 0, SUM_PITCH)
             for column in range(0, columns, step):
                 width = min(step, columns - column)
-                # B's part, made contiguous: its rows may lie a power of two apart, where they would compete for few places
-                # in the cache.
+                # B's part, made contiguous: its rows may lie a power of two apart, where they would compete for few
+                # places in the cache.
                 for row in range(n_block):
                     source = b0 + (first + row) * b_pitch + column
                     for i in range(0, width, n_lanes):
@@ -150,8 +161,8 @@ def multiply_transposed(
 def pack_columns(weight, gates, hidden_size, unit_begin, units, identity, panels):
     """Write some units of weight (n_gates * hidden_size, depth) so that `multiply` computes a @ weight.T.
 
-    Column slot * units + unit of the packed matrix is row gates[slot] * hidden_size + unit_begin + unit of the weight. What
-    lies beyond hidden_size is padding and is not written: it must be zero already.
+    Column slot * units + unit of the packed matrix is row gates[slot] * hidden_size + unit_begin + unit of the weight.
+    What lies beyond hidden_size is padding and is not written: it must be zero already.
     """
     depth = weight.shape[1]
     flat = weight.reshape(-1)
@@ -166,15 +177,17 @@ def pack_columns(weight, gates, hidden_size, unit_begin, units, identity, panels
             width = min(step, columns - first)
             row = gates[slot] * hidden_size + unit_begin + unit
             n_units = min(n_lanes, hidden_size - unit_begin - unit)
-            _transpose_into(flat, row * depth, identity, 0, n_units, depth, depth, panels, first * depth + inside, width)
+            _transpose_into(
+                flat, row * depth, identity, 0, n_units, depth, depth, panels, first * depth + inside, width
+            )
 
 
 @kernel
 def pack_rows(weight, gates, hidden_size, padded_size, column_begin, columns, panels):
     """Write some columns of weight (n_gates * hidden_size, n_columns) so that `multiply` computes a @ weight.
 
-    Row slot * padded_size + unit of the packed matrix is row gates[slot] * hidden_size + unit of the weight; its columns
-    begin at column_begin. Padding is not written: it must be zero already.
+    Row slot * padded_size + unit of the packed matrix is row gates[slot] * hidden_size + unit of the weight; its
+    columns begin at column_begin. Padding is not written: it must be zero already.
     """
     depth = len(gates) * padded_size
     step = PANEL_VECTORS * lanes(panels)

@@ -1,16 +1,17 @@
 """One recurrent layer in one direction through time, forward and backward, for a range of the sequences of a batch.
 
-The loops know nothing of a cell but its `step`, its `adjoint` and how many slots and states it has. Sequences lie in the
-order of a `Packing`: at time step t the first `offsets[t + 1] - offsets[t]` of them are alive. A call walks sequences
-`begin` to `end` of that order; calls for disjoint ranges touch disjoint memory, which is how a batch is divided among
-threads.
+The loops know nothing of a cell but its `step`, its `adjoint` and how many slots and states it has. Sequences lie in
+the order of a `Packing`: at time step t the first `offsets[t + 1] - offsets[t]` of them are alive. A call walks
+sequences `begin` to `end` of that order; calls for disjoint ranges touch disjoint memory, which is how a batch is
+divided among threads.
 
-Sizes: units are padded to a whole number of vectors (`padded`); a row of slots has n_slots * padded elements, slot after
-slot. States are kept in place: `state` (n_states, n_sequences, padded) holds the newest state of every sequence, so that a
-sequence which has ended keeps its last state and one which has not begun (in the reverse direction) its first.
+Sizes: units are padded to a whole number of vectors (`padded`); a row of slots has n_slots * padded elements, slot
+after slot. States are kept in place: `state` (n_states, n_sequences, padded) holds the newest state of every sequence,
+so that a sequence which has ended keeps its last state and one which has not begun (in the reverse direction) its
+first.
 """
 
-# mypy: disable-error-code="no-untyped-def, name-defined"
+# mypy: disable-error-code="no-untyped-def, misc, operator"
 from __future__ import annotations
 
 from types import SimpleNamespace
@@ -30,6 +31,10 @@ from numrnn.kernels.simd import (
 )
 
 __all__ = ["RECURRENT"]
+
+# What the loops below know of a cell. Each of their compiled copies has its own values of these names.
+N_SLOTS = N_STATES = N_INPUT_GATES = N_HIDDEN_GATES = 0
+step = adjoint = None
 
 
 def forward(
@@ -64,11 +69,11 @@ def forward(
 ):
     """Walk sequences begin to end through all time steps.
 
-    Reads values (input of packed row r in row value_rows[r]) and weights, those of the units of this call: the panels of
-    weight_ih and of weight_hh, as `pack_columns` writes them, and the biases by slot, one after the other.
-    Updates state. Writes output[output_rows[r], output_column:+hidden_size] if has_output, and if training, for the
-    backward pass, saved (n_rows, n_slots * padded): the activated gates, and previous (n_rows, n_states * padded): the
-    states before the step. z and chunk_rows are scratch for as many rows as chunk_rows has, at least end - begin.
+    Reads values (input of packed row r in row value_rows[r]) and weights, those of the units of this call: the panels
+    of weight_ih and of weight_hh, as `pack_columns` writes them, and the biases by slot, one after the other. Updates
+    state. Writes output[output_rows[r], output_column:+hidden_size] if has_output, and if training, for the backward
+    pass, saved (n_rows, n_slots * padded): the activated gates, and previous (n_rows, n_states * padded): the states
+    before the step. z and chunk_rows are scratch for as many rows as chunk_rows has, at least end - begin.
     """
     n_lanes = lanes(state)
     slots = N_SLOTS * units
@@ -201,10 +206,10 @@ def backward(
 ):
     """Walk sequences begin to end back through all time steps.
 
-    Reads saved and previous as `forward` left them, hidden_panels (as `pack_rows` writes the columns of weight_hh for the
-    units of this call) and, if has_output,
-    d_output[output_rows[r], output_column:+hidden_size]. Overwrites saved with the gradients of the pre-activations, and
-    d_state (n_states, n_sequences, padded), the gradients of the final states, with those of the initial states.
+    Reads saved and previous as `forward` left them, hidden_panels (as `pack_rows` writes the columns of weight_hh for
+    the units of this call) and, if has_output, d_output[output_rows[r], output_column:+hidden_size]. Overwrites saved
+    with the gradients of the pre-activations, and d_state (n_states, n_sequences, padded), the gradients of the final
+    states, with those of the initial states.
     """
     n_lanes = lanes(d_state)
     slots = N_SLOTS * padded
@@ -266,10 +271,10 @@ def backward(
 def advance(x, states, layer, weights, workspace, identity, padded, results):
     """One time step of one layer, for few sequences at a time: nothing but this step's arrays, unpadded.
 
-    Reads x (n_sequences, input_size), states (a tuple of n_states arrays (n_layers, n_sequences, hidden_size)) and weights
-    as `forward`. Writes results[s, layer] (n_sequences, hidden_size): the new states, and for s = n_states the output once
-    more. workspace is scratch of n_sequences * ((n_slots +
-    n_states) * padded + input_size) elements. Returns whether the input, and whether the state is finite.
+    Reads x (n_sequences, input_size), states (a tuple of n_states arrays (n_layers, n_sequences, hidden_size)) and
+    weights as `forward`. Writes results[s, layer] (n_sequences, hidden_size): the new states, and for s = n_states the
+    output once more. workspace is scratch of n_sequences * ((n_slots + n_states) * padded + input_size) elements.
+    Returns whether the input, and whether the state is finite.
     """
     n_lanes = lanes(workspace)
     n_sequences, input_size = x.shape

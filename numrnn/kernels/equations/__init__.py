@@ -3,15 +3,15 @@
 A cell is one file with two functions of values, which may be SIMD vectors or scalars:
 
 ``step(z, state)``
-    From the pre-activations `z` of one unit and its previous states to the activated gates (what the gradient needs) and
-    the new states. The hidden state is the first state.
+    From the pre-activations `z` of one unit and its previous states to the activated gates (what the gradient needs)
+    and the new states. The hidden state is the first state.
 ``adjoint(gates, state, d_state)``
     From the activated gates, the previous states and the gradients of the new states to the gradients of the
     pre-activations and of the previous states, so far as these do not pass through the recurrent weights.
 
 The pre-activations stand in slots. The product of the input with `weight_ih` fills the first slots, the product of the
-previous hidden state with `weight_hh` adds to the last ones; where a slot belongs to both, they are summed. `CELLS` says
-which gate of PyTorch's weights belongs to which slot.
+previous hidden state with `weight_hh` adds to the last ones; where a slot belongs to both, they are summed. `CELLS`
+says which gate of PyTorch's weights belongs to which slot.
 """
 
 from __future__ import annotations

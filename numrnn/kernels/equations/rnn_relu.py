@@ -1,4 +1,7 @@
-"""Simple recurrent network of rectified units (Le, Jaitly and Hinton, 2015): h' = max(0, W_ih x + b_ih + W_hh h + b_hh)."""
+"""Simple recurrent network of rectified units (Le, Jaitly and Hinton, 2015).
+
+h' = max(0, W_ih x + b_ih + W_hh h + b_hh)
+"""
 
 # mypy: disable-error-code="no-untyped-def"
 from numrnn.kernels.activations import relu, relu_adjoint
