@@ -1,1 +1,1 @@
-"""How fast numrnn is: the asv suite (`suite`), the comparison with other libraries (`peers`), the headline `figures`."""
+"""How fast numrnn is: the asv suite (`suite`), the comparison with others (`peers`), the headline `figures`."""

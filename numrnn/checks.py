@@ -89,6 +89,20 @@ class StateLayout:
         self.uniform = len(set(self.hidden_sizes)) == 1
         self._places = len(self.hidden_sizes) * n_directions
 
+    def as_it_is(self, state: Any, n_sequences: int) -> tuple[NDArray, ...] | None:
+        """The arrays of h, and of c, of a state that needs no conversion at all; None if it does, or is wrong.
+
+        This is on the path of every single time step of a stream.
+        """
+        given = state if self.n_states == 2 else (state,)
+        if type(given) is not tuple or len(given) != self.n_states or not self.uniform:
+            return None
+        shape, dtype = (self._places, n_sequences, self.hidden_sizes[0]), self.dtype
+        for part in given:
+            if type(part) is not np.ndarray or part.shape != shape or part.dtype is not dtype or not part.flags.carray:
+                return None
+        return given
+
     def parts(self, state: Any, n_sequences: int, name: str = "state") -> list[list[NDArray]]:
         """The checked arrays of h, and of c: one for all layers if they are of one size, else one for each.
 
@@ -98,16 +112,6 @@ class StateLayout:
             If a shape does not fit or an array does not hold real numbers.
         """
         given = (state,) if self.n_states == 1 else state
-        if type(given) is tuple and len(given) == self.n_states and self.uniform:
-            # The usual case, without detours: this is on the path of every single time step of a stream.
-            shape = (self._places, n_sequences, self.hidden_sizes[0])
-            for part in given:
-                if not (
-                    type(part) is np.ndarray and part.shape == shape and part.dtype is self.dtype and part.flags.carray
-                ):
-                    break
-            else:
-                return [[part] for part in given]
         if not isinstance(given, (tuple, list)) or len(given) != self.n_states:
             what = f"{len(given)} arrays" if isinstance(given, (tuple, list)) else type(given).__name__
             raise ValueError(f"{name} must be a pair (h, c) of arrays, got {what}")

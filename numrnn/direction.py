@@ -103,6 +103,8 @@ class Direction:
         self.padded = self._pad(hidden_size)
         self.padded_input = self._pad(input_size)
         self.slots = self.cell.n_slots * self.padded
+        # Scratch of one sequence for the single-step kernel.
+        self.step_size = self.slots + self.cell.n_states * self.padded + input_size
         self.input_gates = np.array(self.cell.input_gates, dtype=np.int64)
         self.hidden_gates = np.array(self.cell.hidden_gates, dtype=np.int64)
         self.input_columns = len(self.input_gates) * self.padded

@@ -317,10 +317,15 @@ class _RecurrentLayer:
 
     def _advance(self, x: NDArray, state: Any) -> tuple[NDArray, Any]:
         """One time step of at most `MOST_ADVANCED` sequences; x is contiguous and of the layer's type."""
-        layout, dtype, stack = self._states, self.dtype, self._stack
-        n_sequences = len(x)
+        layout, dtype, advance = self._states, self.dtype, self._stack.advance
+        n_states, n_sequences = layout.n_states, len(x)
         given = x
-        parts = layout.parts(layout.zeros(n_sequences) if state is None else state, n_sequences)
+        states = layout.as_it_is(state, n_sequences)
+        if states is None:
+            parts = layout.parts(layout.zeros(n_sequences) if state is None else state, n_sequences)
+            by_group = list(zip(*parts, strict=True))
+        else:
+            by_group = [states]
         packed = self._packed_weights()
         finite = True
         made = []
@@ -328,20 +333,19 @@ class _RecurrentLayer:
             # Layers of one size share their arrays, others have their own.
             group, place, n_places = (0, layer, self.num_layers) if layout.uniform else (layer, 0, 1)
             if place == 0:
-                made.append(np.empty((layout.n_states + 1, n_places, n_sequences, size), dtype))
-            states = (parts[0][group], parts[1][group]) if layout.n_states == 2 else (parts[0][group],)
-            finite_x, finite_state = stack.advance(layer, place, packed, x, states, made[group])
+                made.append(np.empty((n_states + 1, n_places, n_sequences, size), dtype))
+            results = made[group]
+            finite_x, finite_state = advance(layer, place, packed, x, by_group[group], results)
             # What a lower layer made of finite numbers is its own affair: rectified units may overflow.
             finite = finite and finite_state and (finite_x or layer > 0)
-            x = made[group][layout.n_states, place]
+            x = results[n_states, place]
         if not finite:
             finite_array(given, "x_t", dtype)
             layout.to_engine(state, n_sequences)
         if layout.uniform:
-            results = made[0]
-            return x, ((results[0], results[1]) if layout.n_states == 2 else results[0])
-        by_part = [[results[s] for results in made] for s in range(layout.n_states)]
-        return x, (tuple(by_part) if layout.n_states == 2 else by_part[0])
+            return x, ((results[0], results[1]) if n_states == 2 else results[0])
+        by_part = [[results[s] for results in made] for s in range(n_states)]
+        return x, (tuple(by_part) if n_states == 2 else by_part[0])
 
 
 def _restore(kind: type[_RecurrentLayer], options: dict[str, Any], parameters: NDArray, gradient: NDArray) -> Any:

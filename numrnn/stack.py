@@ -279,14 +279,16 @@ class RecurrentStack:
             Whether x and the states were finite. If not, the results are meaningless.
         """
         direction = self._layers[layer][0]
-        needed = len(x) * ((self.cell.n_slots + self.n_states) * direction.padded + direction.input_size)
+        needed = len(x) * direction.step_size
         try:
             workspace = self._workspaces.pop()
         except IndexError:
             workspace = aligned_zeros(needed, self.dtype)
         if workspace.size < needed:
             workspace = aligned_zeros(needed, self.dtype)
-        weights = packed.of(direction, 0, direction.padded)
+        weights = packed.whole.get(layer)
+        if weights is None:
+            weights = packed.whole[layer] = packed.of(direction, 0, direction.padded)
         finite = direction.kernels.advance(
             x, states, place, weights, workspace, self._identity, direction.padded, results
         )
@@ -485,6 +487,8 @@ class PackedWeights:
         self._parameters = parameters
         self._lease = lease
         self._made: dict[tuple, NDArray] = {}
+        # All units of a layer in one direction, by its number.
+        self.whole: dict[int, NDArray] = {}
 
     def of(self, direction: Direction, unit_begin: int, units: int) -> NDArray:
         """The weights of some units of a direction."""

@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from .workloads import CELLS, few
+
 __all__ = ["FIRST_FIT", "PUBLIC_NAMES", "first_fit", "run_python", "time_import"]
 
 PUBLIC_NAMES = "from numrnn import GRU, LSTM, RNN, RNNClassifier, RNNRegressor"
@@ -84,7 +86,7 @@ class Import:
 class FirstFit:
     """Seconds of the first `fit` of a process."""
 
-    params = ("lstm", "gru", "rnn")
+    params = few(CELLS)
     param_names = ("cell",)
     timeout = 300.0
 

@@ -1,4 +1,4 @@
-"""Layers: forward, forward and backward, one streaming step. Arrays in, arrays out, so that a GPU's copies count, too."""
+"""Layers: forward, forward and backward, one step. Arrays in, arrays out, so that a GPU's copies count, too."""
 
 from __future__ import annotations
 
@@ -8,10 +8,23 @@ from typing import Any
 import numpy as np
 
 from .machine import fma_peak
-from .workloads import CELLS, DEVICES, GRID, Size, flops, make_input, make_layer, ragged_lengths, skip_without_engine
+from .workloads import (
+    CELLS,
+    DEVICES,
+    GRID,
+    Size,
+    few,
+    flops,
+    make_input,
+    make_layer,
+    ragged_lengths,
+    skip_without_engine,
+)
 
-_SIZES = [str(size) for size in GRID]
-_BIG_SIZES = ["(1, 100, 64, 64)", "(32, 100, 128, 128)", "(64, 50, 256, 256)"]
+_SIZES = few([str(size) for size in GRID])
+_BIG_SIZES = few(["(1, 100, 64, 64)", "(32, 100, 128, 128)", "(64, 50, 256, 256)"])
+_DEVICES = few(DEVICES)
+_CELLS = few(CELLS)
 
 
 class _Layer:
@@ -48,7 +61,7 @@ class Forward(_Layer):
 class ForwardBackward(_Layer):
     """What one update of training costs, without the solver."""
 
-    params = (DEVICES, CELLS, _SIZES)
+    params = (_DEVICES, _CELLS, _SIZES)
     param_names = ("device", "cell", "(N, T, D, H)")
 
     def setup(self, device: str, cell: str, size: str) -> None:
@@ -62,7 +75,7 @@ class ForwardBackward(_Layer):
 class Ragged(_Layer):
     """Lengths uniform in [T / 10, T], one and two directions."""
 
-    params = (DEVICES, (False, True), ["(32, 100, 16, 64)", "(32, 100, 128, 128)", "(64, 50, 256, 256)"])
+    params = (_DEVICES, (False, True), few(["(32, 100, 16, 64)", "(32, 100, 128, 128)", "(64, 50, 256, 256)"]))
     param_names = ("device", "bidirectional", "(N, T, D, H)")
 
     def setup(self, device: str, bidirectional: bool, size: str) -> None:
@@ -83,7 +96,7 @@ class Ragged(_Layer):
 class Step(_Layer):
     """One time step of streams, called from Python."""
 
-    params = (DEVICES, CELLS, ["(1, 1, 16, 32)", "(1, 1, 128, 128)", "(16, 1, 16, 32)"])
+    params = (_DEVICES, _CELLS, few(["(1, 1, 16, 32)", "(1, 1, 128, 128)", "(16, 1, 16, 32)"]))
     param_names = ("device", "cell", "(N, T, D, H)")
 
     def setup(self, device: str, cell: str, size: str) -> None:
@@ -98,7 +111,7 @@ class Step(_Layer):
 class Throughput(_Layer):
     """Rates of one layer; the peak is that of fused multiply-adds in registers, measured on this machine."""
 
-    params = (DEVICES, CELLS, _BIG_SIZES, ("forward", "forward_backward"))
+    params = (_DEVICES, _CELLS, _BIG_SIZES, ("forward", "forward_backward"))
     param_names = ("device", "cell", "(N, T, D, H)", "mode")
 
     def setup_cache(self) -> float:

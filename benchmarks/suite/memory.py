@@ -1,7 +1,7 @@
 """Memory against the length of sequences: it grows with T, unless `bptt_steps` bounds it.
 
-Counted are the bytes of NumPy arrays alive at once, as tracemalloc sees them: exact, and the same in every run. The peak
-of the whole process is beside it, with the interpreter and the compiled code in it.
+Counted are the bytes of NumPy arrays alive at once, as tracemalloc sees them: exact, and the same in every run. The
+peak of the whole process is beside it, with the interpreter and the compiled code in it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import numpy as np
 from numrnn import RNNRegressor
 
 from .training import fit as fit_model
+from .workloads import few
 
-_LENGTHS = (100, 1000, 4000)
+_LENGTHS = few((100, 1000, 4000))
 _WINDOWS = ("all", 50)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .training import estimator_for
 from .training import fit as fit_model
-from .workloads import CELLS, DEVICES, Size, data_set, make_input, make_layer, skip_without_engine
+from .workloads import CELLS, DEVICES, Size, data_set, few, make_input, make_layer, skip_without_engine
 
 
 def percentile(call: Any, rank: float, *, n_calls: int = 2000, seconds: float = 1.0) -> float:
@@ -28,7 +28,7 @@ def percentile(call: Any, rank: float, *, n_calls: int = 2000, seconds: float = 
 class Predict:
     """`predict` of a fitted classifier (LSTM, 64 units, digits), for one sequence and for many."""
 
-    params = (DEVICES, CELLS, (1, 32, 1024))
+    params = (few(DEVICES), few(CELLS), few((1, 32, 1024)))
     param_names = ("device", "cell", "n_sequences")
     timeout = 300.0
 
@@ -51,7 +51,7 @@ class Predict:
 class StepLatency:
     """A stream: one call of `layer.step` after another."""
 
-    params = (DEVICES, CELLS)
+    params = (few(DEVICES), few(CELLS))
     param_names = ("device", "cell")
     timeout = 300.0
 

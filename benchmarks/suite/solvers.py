@@ -6,11 +6,13 @@ import numpy as np
 
 from numrnn.training.solvers import SOLVERS
 
+from .workloads import few
+
 
 class Update:
     """All solvers, with and without the caches."""
 
-    params = (tuple(SOLVERS), (100_000, 1_000_000))
+    params = (tuple(SOLVERS), few((100_000, 1_000_000)))
     param_names = ("solver", "n_parameters")
     timeout = 120.0
 

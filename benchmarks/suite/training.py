@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from numrnn import RNNClassifier, RNNRegressor
 
-from .workloads import CELLS, DEVICES, data_set, skip_without_engine
+from .workloads import CELLS, DEVICES, data_set, few, skip_without_engine
 
 
 def estimator_for(name: str, cell: str, device: str, **options: Any) -> Any:
@@ -31,7 +31,7 @@ def fit(model: Any, X: Any, y: Any) -> Any:
 class Epoch:
     """One epoch: 29 updates for the digits, 32 for the PM2.5 windows."""
 
-    params = (DEVICES, CELLS, ("digits", "pollution"))
+    params = (few(DEVICES), few(CELLS), few(("digits", "pollution")))
     param_names = ("device", "cell", "data")
     timeout = 300.0
 

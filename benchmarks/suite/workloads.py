@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +16,11 @@ __all__ = [
     "DEVICES",
     "GRID",
     "HEADLINE",
+    "QUICK",
     "RAGGED",
     "Size",
     "data_set",
+    "few",
     "flops",
     "make_input",
     "make_layer",
@@ -24,6 +28,9 @@ __all__ = [
     "ragged_lengths",
     "skip_without_engine",
 ]
+
+# NUMRNN_BENCHMARKS=quick leaves a few parameters of every benchmark: enough to see that all of them work.
+QUICK = os.environ.get("NUMRNN_BENCHMARKS") == "quick"
 
 CELLS = ("lstm", "gru", "rnn")
 DEVICES = ("cpu", "cuda")
@@ -66,11 +73,16 @@ HEADLINE = tuple(GRID[place] for place in (3, 4, 5, 6))
 RAGGED = HEADLINE[1:]
 
 
+def few(parameters: Sequence[Any]) -> tuple[Any, ...]:
+    """The values of a parameter of a benchmark: all, or in a quick run the first alone."""
+    return tuple(parameters[:1]) if QUICK else tuple(parameters)
+
+
 def flops(cell: str, size: Size, *, training: bool = False, n_rows: int | None = None, n_directions: int = 1) -> float:
     """Floating-point operations of the matrix products: two per multiply-add, gate equations not counted.
 
-    Backward computes the gradients of both factors of every product of forward, so that training has three times as many.
-    `n_rows` is the number of time steps of all sequences, where they differ in length.
+    Backward computes the gradients of both factors of every product of forward, so that training has three times as
+    many. `n_rows` is the number of time steps of all sequences, where they differ in length.
     """
     rows = size.n_sequences * size.n_timesteps if n_rows is None else n_rows
     forward = 2.0 * rows * GATES[cell] * size.hidden_size * (size.input_size + size.hidden_size) * n_directions
@@ -95,7 +107,7 @@ def ragged_lengths(size: Size) -> NDArray[np.int64]:
 
 
 def skip_without_engine(device: str) -> None:
-    """Leave a benchmark of a device that this machine or this version does not have: asv reports it as not available."""
+    """Leave a benchmark of a device that is not there: asv reports it as not available."""
     try:
         numrnn.RNN(1, 1, device=device)
     except RuntimeError as error:

@@ -1,0 +1,61 @@
+"""The benchmarks are found, can be set up, and measure something; how fast they are is not asserted anywhere."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SUITE = [path.stem for path in sorted((ROOT / "benchmarks" / "suite").glob("*.py")) if path.stem != "__init__"]
+
+
+@pytest.fixture(autouse=True)
+def _sources_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+@pytest.mark.parametrize("name", SUITE)
+def test_modules_of_the_suite_can_be_imported(name):
+    module = importlib.import_module(f"benchmarks.suite.{name}")
+    assert module.__doc__
+
+
+def test_every_benchmark_has_as_many_parameters_as_names():
+    seen = 0
+    for name in SUITE:
+        for benchmark in vars(importlib.import_module(f"benchmarks.suite.{name}")).values():
+            if isinstance(benchmark, type) and hasattr(benchmark, "params"):
+                parameters = benchmark.params
+                single = not isinstance(parameters[0], (tuple, list))
+                assert (1 if single else len(parameters)) == len(benchmark.param_names), benchmark
+                seen += 1
+    assert seen >= 8
+
+
+def test_a_device_without_engine_skips_itself():
+    layers = importlib.import_module("benchmarks.suite.layers")
+    with pytest.raises(NotImplementedError, match="cuda"):
+        layers.Forward().setup("cuda", "lstm", "(1, 1, 16, 32)")
+
+
+def test_rates_are_positive_and_finite():
+    machine = importlib.import_module("benchmarks.suite.machine")
+    assert 0 < machine.fma_peak(1, repeats=1) < math.inf
+    layers = importlib.import_module("benchmarks.suite.layers")
+    benchmark = layers.Throughput()
+    benchmark.setup(1e9, "cpu", "rnn", "(1, 100, 64, 64)", "forward")
+    assert 0 < benchmark.track_gflops(1e9, "cpu", "rnn", "(1, 100, 64, 64)", "forward") < math.inf
+
+
+def test_contestants_take_turns_and_the_median_counts():
+    timing = importlib.import_module("benchmarks.peers.timing")
+    turns: list[str] = []
+    field = [timing.Contestant(name, lambda: None, lambda name=name: turns.append(name)) for name in "ab"]
+    times = timing.compare(field, rounds=2, seconds=0.001)
+    assert turns == ["a", "b", "b", "a"]
+    assert all(0 < time < 1 for time in times.values())
+    assert sys.modules["benchmarks.peers.timing"] is timing
