@@ -212,7 +212,7 @@ class RecurrentStack:
             else:
                 target = Rows(lease.at_least(("output", number), n_rows * width, self.dtype), identity, width)
             tasks: list[Task] = []
-            together = False
+            counters: list[NDArray] = []
             for direction, initial in zip(layer, self._of_layer(state, number), strict=True):
                 mine = direction.begin(packing, inputs, initial, training, lease)
                 run.directions.append(mine)
@@ -221,8 +221,8 @@ class RecurrentStack:
                 cache = PackedWeights(self, parameters, lease) if packed is None else packed
                 weights = [cache.of(direction, share.unit_begin, share.units) for share in shares]
                 tasks += direction.forward_tasks(mine, weights, shares, identity, place, training, lease)
-                together = together or shares[0].n_threads > 1
-            self.workers.run(tasks, together=together)
+                counters += [shares[0].counter] if shares[0].n_threads > 1 else []
+            self.workers.run(tasks, counters=counters)
             for direction, mine in zip(layer, run.directions[-len(layer) :], strict=True):
                 run.state.append(direction.unsorted_state(mine.state, packing))
             if target is not None and not is_top:
@@ -347,7 +347,7 @@ class RecurrentStack:
             layer = self._layers[number]
             runs = run.directions[number * len(layer) : (number + 1) * len(layer)]
             tasks: list[Task] = []
-            together = False
+            counters: list[NDArray] = []
             d_states = []
             for direction, mine, final in zip(layer, runs, self._of_layer(d_state, number), strict=True):
                 d_mine = direction.sorted_state("d state", final, packing, lease)
@@ -360,8 +360,8 @@ class RecurrentStack:
                 place = _columns_of(above, direction)
                 shares = direction.shares(packing, self._n_threads(n_rows * direction.step_flops))
                 tasks += direction.backward_tasks(mine, parameters, shares, identity, place, d_mine, lease)
-                together = together or shares[0].n_threads > 1
-            self.workers.run(tasks, together=together)
+                counters += [shares[0].counter] if shares[0].n_threads > 1 else []
+            self.workers.run(tasks, counters=counters)
             initial.append([d.unsorted_state(flat, packing) for d, flat in zip(layer, d_states, strict=True)])
             parts = self._n_threads(n_rows * layer[0].step_flops)
             tasks = []

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from numbers import Integral
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 __all__ = ["Workers", "effective_n_jobs"]
+
+# More arrivals than any barrier waits for.
+_NO_WAITING = 2**62
 
 
 def effective_n_jobs(n_jobs: int | None) -> int:
@@ -37,6 +44,19 @@ def effective_n_jobs(n_jobs: int | None) -> int:
         if limit.isdecimal() and int(limit) > 0:
             available = min(available, int(limit))
     return max(1, available + 1 + (-1 if n_jobs is None else n_jobs))
+
+
+def _wait(futures: Sequence[Future[Any]]) -> None:
+    """Wait for all, however often somebody presses Ctrl-C meanwhile; then say that it was pressed."""
+    interrupt: KeyboardInterrupt | None = None
+    for future in futures:
+        while not future.done():
+            try:
+                future.exception()
+            except KeyboardInterrupt as error:
+                interrupt = error
+    if interrupt is not None:
+        raise interrupt
 
 
 class Workers:
@@ -67,43 +87,67 @@ class Workers:
         self._lock = threading.Lock()
         self._group = threading.Lock()
 
-    def run(self, tasks: Sequence[Callable[[], Any]], *, together: bool = False) -> None:
+    def run(self, tasks: Sequence[Callable[[], Any]], *, counters: Sequence[NDArray[np.int64]] = ()) -> None:
         """Run all tasks, the first in the calling thread, and wait for them; the first error among them is raised.
 
         Parameters
         ----------
         tasks : sequence of callable
-        together : bool, default=False
-            Whether the tasks wait for one another, so that all must run at once. There may be at most `n` of them.
+        counters : sequence of ndarray, default=()
+            If tasks wait for one another, the counters of the barriers where they do. Then all tasks run at once, so
+            that there may be at most `n` of them. Should one of them fail, the others do not wait any longer.
+
+        Raises
+        ------
+        ValueError
+            If there are more tasks with barriers than threads.
         """
         if len(tasks) < 2 or self.n < 2:
             for task in tasks:
                 task()
             return
-        if together:
-            if len(tasks) > self.n:
-                raise ValueError(f"{len(tasks)} tasks cannot run at once in {self.n} threads")
+        if self._process != os.getpid():
+            # Forked: the threads stayed behind, and a lock may have been held by one of them.
+            self._start_over()
+        if not counters:
+            self._run_threads(tasks)
+        elif len(tasks) > self.n:
+            raise ValueError(f"{len(tasks)} tasks cannot run at once in {self.n} threads")
+        else:
+
+            def release() -> None:
+                for counter in counters:
+                    counter[0] = _NO_WAITING
+
+            def guarded(task: Callable[[], Any]) -> None:
+                try:
+                    task()
+                except BaseException:
+                    release()
+                    raise
+
             # Two such groups at a time could each have some of the threads and wait for the others for ever.
             with self._group:
-                self._run_threads(tasks)
-        else:
-            self._run_threads(tasks)
+                self._run_threads([partial(guarded, task) for task in tasks], release)
 
-    def _run_threads(self, tasks: Sequence[Callable[[], Any]]) -> None:
-        futures = [self._threads().submit(task) for task in tasks[1:]]
+    def _run_threads(self, tasks: Sequence[Callable[[], Any]], release: Callable[[], None] | None = None) -> None:
+        futures: list[Future[Any]] = []
         try:
+            for task in tasks[1:]:
+                futures.append(self._threads().submit(task))
             tasks[0]()
+        except BaseException:
+            # Also an interrupt from the keyboard before the first task has begun.
+            if release is not None:
+                release()
+            raise
         finally:
             # Tasks write into buffers of the caller: none may be left running, whatever happened here.
-            for future in futures:
-                future.exception()
+            _wait(futures)
         for future in futures:
             future.result()
 
     def _threads(self) -> ThreadPoolExecutor:
-        if self._process != os.getpid():
-            # Forked: the threads stayed behind, and a lock may have been held by one of them.
-            self._start_over()
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.n - 1, thread_name_prefix="numrnn")

@@ -31,10 +31,10 @@ def many_threads(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     seen = SimpleNamespace(most_tasks=0, together=False)
     run = workers.Workers.run
 
-    def counting(self: workers.Workers, tasks: list, *, together: bool = False) -> None:
+    def counting(self: workers.Workers, tasks: list, *, counters: tuple = ()) -> None:
         seen.most_tasks = max(seen.most_tasks, len(tasks))
-        seen.together = seen.together or together
-        run(self, tasks, together=together)
+        seen.together = seen.together or bool(counters)
+        run(self, tasks, counters=counters)
 
     monkeypatch.setattr(stack, "_FLOPS_PER_THREAD", 1)
     monkeypatch.setattr(workers.Workers, "run", counting)

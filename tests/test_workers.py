@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from numrnn.workers import Workers, effective_n_jobs
@@ -163,7 +164,7 @@ def test_groups_run_at_once_and_one_after_the_other():
 
         def group() -> None:
             barrier = threading.Barrier(2, timeout=30)
-            workers.run([barrier.wait, barrier.wait], together=True)
+            workers.run([barrier.wait, barrier.wait], counters=[np.zeros(1, np.int64)])
 
         callers = [threading.Thread(target=group) for _ in range(4)]
         for caller in callers:
@@ -175,4 +176,43 @@ def test_groups_run_at_once_and_one_after_the_other():
 
 def test_a_group_larger_than_the_pool_is_refused():
     with Workers(2) as workers, pytest.raises(ValueError, match=r"3 tasks cannot run at once in 2 threads"):
-        workers.run([int, int, int], together=True)
+        workers.run([int, int, int], counters=[np.zeros(1, np.int64)])
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_failed_task_releases_those_that_wait_for_it(failing):
+    counter = np.zeros(1, np.int64)
+
+    def wait() -> None:
+        end = time.monotonic() + 30
+        while counter[0] < 2:
+            assert time.monotonic() < end, "nobody released the barrier"
+            time.sleep(0.001)
+
+    def fail() -> None:
+        raise RuntimeError("out of order")
+
+    tasks = [wait, wait]
+    tasks[failing] = fail
+    with Workers(2) as workers, pytest.raises(RuntimeError, match="out of order"):
+        workers.run(tasks, counters=[counter])
+
+
+def test_an_interrupt_does_not_leave_tasks_running(tmp_path):
+    # The main thread is interrupted while it waits: the task in the other thread is finished first.
+    script = """
+import os, signal, threading, time
+from numrnn.workers import Workers
+finished = []
+def long():
+    time.sleep(0.5)
+    finished.append(True)
+def interrupt():
+    threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+try:
+    Workers(2).run([interrupt, long])
+except KeyboardInterrupt:
+    print("interrupted", finished)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "interrupted [True]\n", done.stderr
