@@ -112,4 +112,5 @@ def tile(height, width, a, a0, rows, row0, pitch, b, b0, depth, start, start0, s
     for r in range(height):
         left = a[_span(a, a0 + rows[row0 + r] * pitch, depth)]
         total = start[_span(start, start0 + r * start_pitch, columns)].astype(np.float64)
-        c[_span(c, c0 + r * c_pitch, columns)] = total + left.astype(np.float64) @ factor
+        with np.errstate(all="ignore"):
+            c[_span(c, c0 + r * c_pitch, columns)] = total + left.astype(np.float64) @ factor
