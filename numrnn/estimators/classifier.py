@@ -98,7 +98,7 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         Class labels, sorted.
     n_features_in_ : int
         Features of a time step; for a matrix of univariate sequences, its columns.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, if X was a DataFrame whose column names are all strings.
     loss_curve_ : list of float
         Mean training loss of every epoch, earlier fits of a warm start included.

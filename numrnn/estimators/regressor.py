@@ -91,13 +91,13 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
 
     Attributes
     ----------
-    target_mean_, target_scale_ : ndarray of shape (n_outputs_,)
+    target_mean_, target_scale_ : ndarray of shape (`n_outputs_`,)
         Mean and standard deviation of the targets of the first fit, by sample weight. The scale of a constant is 1.
     n_outputs_ : int
         Number of outputs.
     n_features_in_ : int
         Features of a time step; for a matrix of univariate sequences, its columns.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, if X was a DataFrame whose column names are all strings.
     loss_curve_ : list of float
         Mean training loss, in standardised units, of every epoch, earlier fits of a warm start included.
