@@ -32,8 +32,8 @@ def read_only(array: NDArray) -> NDArray:
 class Buffers:
     """A store of arrays by purpose. Arrays are lent through a `Lease` and come back when it ends.
 
-    An array lent for a purpose and size was zero when it was made and afterwards only ever served the same purpose and
-    size, so that padding which nobody writes stays zero.
+    An array lent by `Lease.exact` was zero when it was made and afterwards only ever served the same purpose and size,
+    so that padding which nobody writes stays zero.
     """
 
     def __init__(self) -> None:
@@ -47,10 +47,14 @@ class Buffers:
 
 
 class Lease:
-    """The arrays of one pass over a batch. They go back to the store at `release`, or when the lease is forgotten."""
+    """The arrays of one pass over a batch.
+
+    They go back to the store at `release`. Those of a lease that is forgotten, because something went wrong, are left
+    to the garbage collector: a thread may still be writing to them.
+    """
 
     # More than this many free arrays of one purpose are left to the garbage collector.
-    _KEEP = 8
+    _KEEP = 64
 
     def __init__(self, free: defaultdict[Any, list[NDArray]]) -> None:
         self._free = free
@@ -68,6 +72,8 @@ class Lease:
 
     def at_least(self, purpose: tuple, size: int, dtype: DTypeLike) -> NDArray:
         """An array of that size with arbitrary contents, cut from one that may be larger."""
+        if size == 0:
+            return np.zeros(0, dtype=dtype)
         key = (*purpose, np.dtype(dtype))
         try:
             array = self._free[key].pop()
@@ -84,6 +90,3 @@ class Lease:
         for key, array in taken:
             if len(self._free[key]) < self._KEEP:
                 self._free[key].append(array)
-
-    def __del__(self) -> None:
-        self.release()

@@ -56,11 +56,12 @@ class _RecurrentLayer:
         else:
             layers = _positive_integer("num_layers", 1 if num_layers is None else num_layers)
             self.hidden_sizes = (_positive_integer("hidden_size", hidden_size),) * layers
-        if not 0 <= dropout < 1:
+        if not isinstance(dropout, (int, float, np.number)) or not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}")
+        # NumPy takes None for float64.
+        if dtype is None or not any(dtype is kind or dtype == np.dtype(kind) for kind in (np.float32, np.float64)):
+            raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
         self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.dtype("float32"), np.dtype("float64")):
-            raise ValueError(f"dtype must be 'float32' or 'float64', got {self.dtype.name!r}")
         if device == "cuda":
             raise RuntimeError("device='cuda' was asked for, but this version of numrnn has no CUDA engine")
         if device not in ("cpu", "auto"):
@@ -90,8 +91,8 @@ class _RecurrentLayer:
         view = self._parameters.flat[:]
         self._unshared = alone if self._references() > alone else -1
         del view
-        self._pass: RecurrentPass | None = None
-        self._padded_shape: tuple[int, ...] = ()
+        # The pass that `backward` will use, and the shape of its result.
+        self._pass: tuple[RecurrentPass, tuple[int, ...]] | None = None
         self._rng = random_state_of(random_state)
         stack.initialize(self._parameters, self._rng)
 
@@ -121,8 +122,10 @@ class _RecurrentLayer:
     @property
     def parameters(self) -> dict[str, NDArray]:
         """Writable views of the parameters, by PyTorch's names and with its shapes."""
+        views = dict(self._parameters)
+        # Only now: weights that are packed from here on are packed for one call at a time, as long as a view is alive.
         self._packed = None
-        return dict(self._parameters)
+        return views
 
     @property
     def gradients(self) -> dict[str, NDArray]:
@@ -229,13 +232,14 @@ class _RecurrentLayer:
             packed=self._packed_weights(),
         )
         if training:
-            self._pass, self._padded_shape = run, shape
+            self._pass = run, shape
         return y, self._states.from_engine(run.state)
 
     def backward(self, d_y: ArrayLike, d_state: Any = None) -> tuple[NDArray, Any]:
         """Back through time, after ``forward(x, training=True)``.
 
-        Afterwards `gradients` holds the gradients of the parameters for this batch.
+        Afterwards `gradients` holds the gradients of the parameters for this batch. Neither x nor the parameters may be
+        changed between the two calls. One layer is trained by one thread at a time; inference may go on in others.
 
         Parameters
         ----------
@@ -258,13 +262,14 @@ class _RecurrentLayer:
         ValueError
             If a shape does not fit or a number is not finite.
         """
-        run = self._pass
-        if run is None:
+        kept = self._pass
+        if kept is None:
             raise RuntimeError("backward needs forward(x, training=True) before it, once for each call")
-        n_sequences, n_timesteps, width = self._padded_shape
+        run, shape = kept
+        n_sequences, n_timesteps, width = shape
         d_batch = self._as_batch(d_y, "d_y", width, "hidden_size * directions")
-        if d_batch.shape != self._padded_shape:
-            raise ValueError(f"d_y must have the shape of y, {self._padded_shape}, got {d_batch.shape}")
+        if d_batch.shape != shape:
+            raise ValueError(f"d_y must have the shape of y, {shape}, got {d_batch.shape}")
         d_final = self._states.to_engine(d_state, n_sequences, "d_state")
         self._pass = None
         self._gradient.flat[:] = 0
@@ -367,8 +372,9 @@ _PARAMETERS = """
         Features of one time step.
     hidden_size : int or sequence of int
         Units of every layer; a sequence gives each layer its own size, from the input up.
-    num_layers : int, default=1
-        Layers, each of which has the outputs of the one below as input.{nonlinearity}
+    num_layers : int, default=None
+        Layers, each of which has the outputs of the one below as input. None is as many as `hidden_size` names, else
+        1.{nonlinearity}
     bidirectional : bool, default=False
         Whether every layer also walks its sequences from their ends; the outputs of both directions are joined.
     dropout : float, default=0.0
@@ -386,10 +392,12 @@ _PARAMETERS = """
     Attributes
     ----------
     parameters : dict of str to ndarray
-        Writable views by PyTorch's names: ``weight_ih_l0`` ({gates}hidden_size, input_size), ``weight_hh_l0``
-        ({gates}hidden_size, hidden_size), ``bias_ih_l0``, ``bias_hh_l0``, ..., with the suffix ``_reverse`` for the
-        reverse direction.{gate_order} Input weights start uniform (Glorot and Bengio, 2010), recurrent weights
-        orthogonal (Saxe, McClelland and Ganguli, 2014), biases zero{forget}.
+        Writable views, to be written in place (``layer.parameters["bias_ih_l0"][...] = 0``), by PyTorch's names:
+        ``weight_ih_l0`` ({gates}hidden_size, input_size), ``weight_hh_l0`` ({gates}hidden_size, hidden_size),
+        ``bias_ih_l0``, ``bias_hh_l0``, ..., with the suffix ``_reverse`` for the reverse direction.{gate_order} Input
+        weights start uniform (Glorot and Bengio, 2010), recurrent weights orthogonal (Saxe, McClelland and Ganguli,
+        2014), biases zero{forget}. As long as a view is held, every call packs the weights anew, since they may have
+        changed: let go of views before you stream with `step`.
     gradients : dict of str to ndarray
         Views of the gradients that `backward` computed, by the same names.
     n_parameters : int

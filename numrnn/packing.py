@@ -2,8 +2,8 @@
 
 Two containers carry sequences through the package. `Sequences` is how data waits to be used: every time step of every
 sequence is one row of a matrix, in sequence order. `Packing` is how a minibatch is walked: sequences sorted by length,
-longest first, so that the rows alive at time step t are the first `batch_sizes[t]` of them and no work is ever done on
-padding. Neither copies the data: a packing is only tables of row numbers into the matrix of a `Sequences`.
+longest first, so that the rows alive at time step t are the first `offsets[t + 1] - offsets[t]` of them and no work is
+ever done on padding. Neither copies the data: a packing is only tables of row numbers into the matrix of a `Sequences`.
 """
 
 from __future__ import annotations

@@ -244,7 +244,8 @@ class RecurrentStack:
         packing = run.packing
         pooled = np.zeros((packing.n_sequences, self.output_size), dtype=self.dtype)
         if run.pooling == "mean":
-            pool_mean(outputs, packing.offsets, packing.lengths, packing.order, pooled)
+            totals = np.zeros(pooled.shape, dtype=np.float64)
+            pool_mean(outputs, packing.offsets, packing.lengths, packing.order, totals, pooled)
         else:
             run.max_steps = np.zeros(pooled.shape, dtype=np.int64)
             pool_max(outputs, packing.offsets, packing.order, pooled, run.max_steps)
@@ -456,9 +457,11 @@ class RecurrentStack:
     def _rows(self, count: int) -> NDArray:
         """0, 1, 2, ... for at least `count` rows: the table of matrices whose rows lie in order."""
         count = max(count, 256)
-        if len(self._identity) < count:
-            self._identity = np.arange(2 * count, dtype=np.int64)
-        return self._identity
+        # Another thread may replace the table by a shorter one at any moment.
+        table = self._identity
+        if len(table) < count:
+            self._identity = table = np.arange(2 * count, dtype=np.int64)
+        return table
 
     def _of_layer(self, states: States | None, number: int) -> States | list[None]:
         if states is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -50,11 +51,18 @@ def _wait(futures: Sequence[Future[Any]]) -> None:
     """Wait for all, however often somebody presses Ctrl-C meanwhile; then say that it was pressed."""
     interrupt: KeyboardInterrupt | None = None
     for future in futures:
-        while not future.done():
+        done = False
+        while not done:
             try:
-                future.exception()
+                done = future.done()
+                if not done:
+                    future.exception()
             except KeyboardInterrupt as error:
                 interrupt = error
+            except RuntimeError:
+                # An interrupt within the lock of the future itself.
+                interrupt = interrupt or KeyboardInterrupt()
+                time.sleep(1e-4)
     if interrupt is not None:
         raise interrupt
 
@@ -155,10 +163,12 @@ class Workers:
 
     def close(self) -> None:
         """End the threads. A later `run` starts new ones."""
+        if self._process != os.getpid():
+            self._start_over()
         with self._lock:
             pool, self._pool = self._pool, None
-            if pool is not None and self._process == os.getpid():
-                pool.shutdown()
+        if pool is not None:
+            pool.shutdown()
 
     def __enter__(self) -> Workers:
         return self

@@ -280,3 +280,37 @@ def test_progress_bar(data, capsys):
         assert word in shown
     classifier().fit(data[0], data[1])
     assert capsys.readouterr().err == ""
+
+
+def test_a_network_that_diverges_before_its_validation_says_so_and_keeps_the_last_good_weights():
+    rng = np.random.RandomState(0)
+    X, y = rng.standard_normal((60, 200, 2)), rng.standard_normal(60) * 100
+    model = RNNRegressor(
+        (8,),
+        cell="rnn",
+        activation="relu",
+        max_iter=5,
+        random_state=0,
+        learning_rate_init=1.0,
+        max_grad_norm=None,
+        early_stopping=True,
+        batch_size=200,
+    )
+    with pytest.raises(FloatingPointError, match=r"validation score stopped being finite in epoch \d"):
+        model.fit(X, y)
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_a_warm_start_begins_its_schedule_anew():
+    rng = np.random.RandomState(0)
+    X = rng.standard_normal((80, 5, 2))
+    y = X[:, -1, 0]
+    model = RNNRegressor(
+        (8,), learning_rate="step", learning_rate_init=0.02, max_iter=30, warm_start=True, random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, y)
+        model.fit(X, -y)
+    # With the last rate of the first fit, 100 times smaller, it could not have turned round.
+    assert model.score(X, -y) > 0.8

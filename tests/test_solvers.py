@@ -202,3 +202,12 @@ def test_lbfgs_says_when_it_ran_out_of_iterations():
 def test_lbfgs_stops_at_a_value_that_is_not_finite():
     with pytest.raises(FloatingPointError, match="not finite"):
         minimize_lbfgs(lambda x: (math.nan, x), np.ones(2), max_iter=3, tol=1e-8, on_iteration=lambda x, value: None)
+
+
+def test_a_solver_refuses_arrays_of_another_network():
+    solver = Adam()
+    solver.update(np.zeros(3), np.ones(3), 0.1)
+    with pytest.raises(ValueError, match=r"one shape and type, got .*\(4,\) float64.*\(3,\) float64"):
+        solver.update(np.zeros(4), np.ones(4), 0.1)
+    with pytest.raises(ValueError, match="float32"):
+        solver.update(np.zeros(3), np.ones(3, np.float32), 0.1)

@@ -338,3 +338,26 @@ def test_an_unknown_cell_is_refused():
     with pytest.raises(ValueError, match="lstm") as error:
         RecurrentStack("transformer", 3, (4,))
     assert "transformer" in str(error.value)
+
+
+def test_the_mean_of_many_steps_does_not_lose_digits():
+    # 100,000 equal outputs: summed in float32 their mean would be wrong in the fourth digit.
+    stack = RecurrentStack("rnn_tanh", 1, (1,))
+    parameters = Parameters(stack.parameter_shapes(), "float32")
+    parameters["bias_ih_l0"][...] = 0.3
+    sequences = Sequences.from_padded(np.zeros((1, 100_000, 1), np.float32))
+    pooled = stack.forward(parameters, sequences, pooling="mean").output
+    np.testing.assert_allclose(pooled, np.tanh(np.float32(0.3)), rtol=1e-6)
+
+
+def test_a_table_of_rows_stays_long_enough_while_others_change_it():
+    stack = RecurrentStack("lstm", 1, (1,))
+
+    class Shrinking(np.ndarray):
+        def __len__(self):
+            # What another thread may do between the look at the table and its use.
+            stack._identity = np.arange(4, dtype=np.int64)
+            return super().__len__()
+
+    stack._identity = np.arange(8, dtype=np.int64).view(Shrinking)
+    assert len(stack._rows(100_000)) >= 100_000

@@ -51,7 +51,11 @@ def _fingerprint() -> str:
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a loop over arrays: cached on disk, the GIL released, IEEE division, no reassociation of sums."""
-    compiled = njit(cache=True, nogil=True, error_model="numpy")(function)
+    try:
+        compiled = njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:
+        # No place to keep compiled code: neither beside the sources nor in the user's cache folder can be written.
+        return njit(nogil=True, error_model="numpy")(function)
     if not COMPILED:
         return compiled
     # Numba would see a change in the file of this function only, not in those whose code is compiled into it.

@@ -2,7 +2,7 @@
 
 A `Vector` is one LLVM vector register held in an ordinary variable of an `@njit` function. Functions written with `+`,
 `*`, `fma`, `clamp`, ... run on vectors and on scalars alike, so that the same equations serve a SIMD loop on a CPU and
-a thread of a GPU. This is the only file that speaks LLVM.
+a thread of a GPU. This file and `barrier` are the only ones that speak LLVM.
 
 The width is the widest the host computes with (512 bits with AVX-512, 256 with AVX, else 128: SSE, NEON). The
 environment variable ``NUMRNN_VECTOR_BITS`` (128, 256 or 512), read once at import, chooses another one; LLVM splits or
@@ -184,13 +184,19 @@ def _suffix(value_type: ir.Type) -> str:
     return "f32" if isinstance(value_type, ir.FloatType) else "f64"
 
 
+_HAS_FMA = bool({"fma", "avx512f", "neon"} & CPU_FEATURES)
+
+
 def _fma(builder: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
+    if not _HAS_FMA:
+        # The exact operation would be a call of the C library for every lane.
+        return builder.fadd(builder.fmul(x, y), z)
     return _call(builder, f"llvm.fma.{_suffix(x.type)}", x.type, x, y, z)
 
 
 @intrinsic
 def fma(typingctx, x, y, z):
-    """x * y + z, rounded once."""
+    """x * y + z, rounded once where the processor can."""
     result = _common_type(x, y, z)
 
     def codegen(context, builder, sig, args):

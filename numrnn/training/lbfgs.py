@@ -67,4 +67,4 @@ def minimize_lbfgs(
         callback=accept,
         options={"maxiter": max_iter, "maxfun": 20 * max_iter + 100, "gtol": tol},
     )
-    return result.x, result.status != 1
+    return result.x, result.status == 0

@@ -129,7 +129,7 @@ def train(
             raise ValueError("the solver 'lbfgs' offers neither early_stopping nor incremental training")
         return _train_lbfgs(network, data, state, alpha, max_iter, tol, bptt_steps, rng, verbose)
 
-    penalty = _prepare(network, state, solver, learning_rate, learning_rate_init, alpha, max_iter)
+    penalty = _prepare(network, state, solver, learning_rate, learning_rate_init, alpha, max_iter, incremental)
     assert state.solver is not None
     assert state.schedule is not None
     n_sequences = len(sequences)
@@ -181,6 +181,8 @@ def train(
             state.n_samples_seen += n_sequences
             state.loss_curve.append(loss_sum / total_weight)
             score = None if judge is None else judge()
+            if score is not None and not math.isfinite(score):
+                _give_up(network, state, last_good, "validation score", score, "its end", rate)
             _count_improvement(state, score, parameters, tol)
             progress.epoch(state.loss_curve[-1], score)
             if state.no_improvement_count > n_iter_no_change:
@@ -206,8 +208,13 @@ def _prepare(
     learning_rate_init: float,
     alpha: float,
     max_iter: int,
+    incremental: bool,
 ) -> float:
-    """Make solver and schedule, or keep those of earlier calls; return the penalty that is left for the loss."""
+    """Make solver and schedule, or keep those of earlier calls; return the penalty that is left for the loss.
+
+    The moments of the solver are kept, since they belong to the parameters. A schedule begins anew with every training,
+    and goes on only from one incremental call to the next.
+    """
     if not isinstance(solver, Solver) and solver not in SOLVERS:
         raise ValueError(f"solver must be one of {sorted([*SOLVERS, 'lbfgs'])} or a Solver, got {solver!r}")
     if state.solver is None or state.solver_from != solver:
@@ -219,7 +226,7 @@ def _prepare(
         else:
             state.solver = SOLVERS[solver]()
     schedule_from = (learning_rate, learning_rate_init, max_iter)
-    if state.schedule is None or state.schedule_from != schedule_from:
+    if state.schedule is None or state.schedule_from != schedule_from or not incremental:
         state.schedule_from = schedule_from
         state.schedule_begin = state.n_epochs
         state.schedule = make_schedule(learning_rate, learning_rate_init, max_iter)
@@ -238,7 +245,13 @@ def _make_judge(
     """The score of the network as it is when called."""
     sequences, targets, weights = validation
     if scorer is not None:
-        return lambda: float(scorer(network.outputs(sequences), targets, weights))
+
+        def judge() -> float:
+            outputs = network.outputs(sequences)
+            # A scorer may refuse such numbers, with words of its own.
+            return float(scorer(outputs, targets, weights)) if np.isfinite(outputs).all() else math.nan
+
+        return judge
     data = TrainingData.of(network, sequences, targets, weights)
     return lambda: -network.loss(data.sequences, data.targets, data.weights)
 

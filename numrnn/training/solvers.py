@@ -55,6 +55,12 @@ class Solver:
         ----------
         .. [1] Pascanu, R., Mikolov, T. and Bengio, Y. (2013). On the difficulty of training recurrent neural networks.
         """
+        arrays = (parameters, gradient, *self.moments.values())
+        if any(array.shape != parameters.shape or array.dtype != parameters.dtype for array in arrays):
+            raise ValueError(
+                "parameters, gradient and what the solver remembers of earlier updates must be of one shape and type, "
+                "got " + ", ".join(f"{array.shape} {array.dtype}" for array in arrays)
+            )
         if not self.moments:
             self.moments = {name: np.zeros_like(parameters) for name in self.moment_names}
         norm = self._apply(parameters, gradient, float(learning_rate), float(max_norm))

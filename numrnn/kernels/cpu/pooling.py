@@ -9,16 +9,19 @@ __all__ = ["pool_max", "pool_max_adjoint", "pool_mean", "pool_mean_adjoint"]
 
 
 @kernel
-def pool_mean(outputs, offsets, lengths, order, pooled):
-    """pooled[order[n]] = mean over t of outputs (n_rows, n_features); pooled must be zero before."""
+def pool_mean(outputs, offsets, lengths, order, totals, pooled):
+    """pooled[order[n]] = mean over t of outputs (n_rows, n_features).
+
+    totals is float64 of the shape of pooled, and zero before.
+    """
     n_features = outputs.shape[1]
     for t in range(len(offsets) - 1):
         for n in range(offsets[t + 1] - offsets[t]):
             for i in range(n_features):
-                pooled[order[n], i] += outputs[offsets[t] + n, i]
+                totals[order[n], i] += outputs[offsets[t] + n, i]
     for n in range(len(order)):
         for i in range(n_features):
-            pooled[order[n], i] /= max(lengths[n], 1)
+            pooled[order[n], i] = totals[order[n], i] / max(lengths[n], 1)
 
 
 @kernel
