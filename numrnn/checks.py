@@ -23,6 +23,8 @@ def real_array(array: Any, name: str, dtype: np.dtype) -> NDArray:
     ValueError
         If they are not real numbers.
     """
+    if np.ma.is_masked(array):
+        raise ValueError(f"{name} must not have masked values: give the lengths of the sequences instead")
     result = np.asarray(array)
     if result.dtype.kind not in "fiub":
         raise ValueError(f"{name} must be an array of real numbers, got an array of type {result.dtype}")

@@ -28,6 +28,18 @@ def _positive_integer(name: str, value: Any) -> int:
     return int(value)
 
 
+class _Views(dict[str, NDArray]):
+    """Arrays to write into. Putting another array in their place would have no effect, and is refused."""
+
+    def __setitem__(self, name: str, array: Any) -> None:
+        if name in self and array is self[name]:
+            return  # the end of an operation in place, such as views[name] *= 2
+        raise TypeError(f"write into the array instead of replacing it: [{name!r}][...] = values")
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)
+
+
 class _RecurrentLayer:
     """What RNN, LSTM and GRU share: everything but the cell."""
 
@@ -122,7 +134,7 @@ class _RecurrentLayer:
     @property
     def parameters(self) -> dict[str, NDArray]:
         """Writable views of the parameters, by PyTorch's names and with its shapes."""
-        views = dict(self._parameters)
+        views = _Views(self._parameters)
         # Only now: weights that are packed from here on are packed for one call at a time, as long as a view is alive.
         self._packed = None
         return views
@@ -130,7 +142,7 @@ class _RecurrentLayer:
     @property
     def gradients(self) -> dict[str, NDArray]:
         """Views of the gradients that the last call of `backward` computed, by the names of the parameters."""
-        return dict(self._gradient)
+        return _Views(self._gradient)
 
     @property
     def n_parameters(self) -> int:

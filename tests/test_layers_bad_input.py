@@ -249,3 +249,17 @@ def test_a_refusal_leaves_the_layer_as_it_was(layer):
     np.testing.assert_array_equal(layer.forward(X + 1)[0], before)
     with pytest.raises(RuntimeError):
         layer.backward(np.zeros((2, 4, 5)))
+
+
+def test_masked_values_are_refused(layer):
+    masked = np.ma.masked_array(np.zeros((2, 4, 3), np.float32), mask=False)
+    layer.forward(masked)
+    masked[0, 1, 2] = np.ma.masked
+    with pytest.raises(ValueError, match=r"x must not have masked values"):
+        layer.forward(masked)
+
+
+def test_parameters_cannot_be_replaced_without_effect(layer):
+    for views in (layer.parameters, layer.gradients):
+        with pytest.raises(TypeError, match=r"write into the array .*\['bias_ih_l0'\]\[\.\.\.\] = values"):
+            views["bias_ih_l0"] = np.zeros(5)
