@@ -14,6 +14,7 @@ A file holds the parameters of the network by PyTorch's names, and as metadata:
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -133,7 +134,7 @@ def save(model: RecurrentEstimator, path: str | os.PathLike[str]) -> None:
     model : RNNClassifier or RNNRegressor
         A fitted estimator. A `random_state` that is a generator is written as None.
     path : str or path-like
-        An existing file is replaced, but only when the new one is complete.
+        An existing file is replaced, but only when the new one is complete; of a symbolic link the file it points to.
 
     Raises
     ------
@@ -155,6 +156,7 @@ def save(model: RecurrentEstimator, path: str | os.PathLike[str]) -> None:
     if name is None:
         raise TypeError(f"expected a model of type {' or '.join(_ESTIMATORS)}, got {type(model).__name__}")
     model._check_fitted()
+    _check_replaceable(path)
     attributes = {key: getattr(model, key) for key in _ATTRIBUTES if hasattr(model, key)}
     description = {
         "estimator": name,
@@ -171,6 +173,17 @@ def save(model: RecurrentEstimator, path: str | os.PathLike[str]) -> None:
     }
     metadata["checksum"] = _checksum(metadata, tensors)
     _write_atomically(path, serialize(tensors, metadata))
+
+
+def _check_replaceable(path: str | os.PathLike[str]) -> None:
+    """Refuse the name of a folder, a device or a pipe: the new file takes the place of what has the name."""
+    name = os.fsdecode(path)
+    if os.path.isdir(name):
+        raise IsADirectoryError(errno.EISDIR, "a model is saved to a file, but this is a folder", name)
+    if os.path.exists(name) and not os.path.isfile(name):
+        raise FileExistsError(
+            errno.EEXIST, "a model is saved to a regular file, but this is a device, a pipe or a socket", name
+        )
 
 
 def _write_atomically(path: str | os.PathLike[str], content: bytes) -> None:

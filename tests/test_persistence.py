@@ -200,6 +200,21 @@ def test_permissions_and_links_are_kept(model, file):
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_device_a_pipe_or_a_folder_is_not_replaced(model, tmp_path):
+    pipe, link, folder = tmp_path / "pipe", tmp_path / "link", tmp_path / "folder"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    folder.mkdir()
+    for path in (pipe, link):
+        with pytest.raises(FileExistsError, match="regular file, but this is a device, a pipe"):
+            model.save(path)
+    with pytest.raises(IsADirectoryError, match="this is a folder"):
+        model.save(folder)
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode)
+    assert sorted(tmp_path.iterdir()) == sorted([pipe, link, folder])
+
+
 def test_missing_directory(model, tmp_path):
     with pytest.raises(FileNotFoundError):
         model.save(tmp_path / "nowhere" / "m")
