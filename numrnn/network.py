@@ -85,13 +85,24 @@ class Network:
         pooling: str | None = "last",
         dropout: float = 0.0,
         loss: str = "cross_entropy",
+        embeddings: tuple[tuple[int, int, int], ...] = (),
+        convolutions: tuple[dict[str, Any], ...] = (),
+        residual: bool = False,
+        recurrent_dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        output_dropout: float = 0.0,
+        label_smoothing: float = 0.0,
         dtype: DTypeLike = "float32",
         workers: Workers | None = None,
     ) -> None:
-        if loss not in LOSSES:
-            raise ValueError(f"loss must be one of {sorted(LOSSES)}, got {loss!r}")
-        if pooling not in (None, "last", "mean", "max"):
-            raise ValueError(f"pooling must be 'last', 'mean', 'max' or None, got {pooling!r}")
+        if loss not in (*LOSSES, "crf"):
+            raise ValueError(f"loss must be one of {sorted([*LOSSES, 'crf'])}, got {loss!r}")
+        if pooling not in (None, "last", "mean", "max", "attention"):
+            raise ValueError(f"pooling must be 'last', 'mean', 'max', 'attention' or None, got {pooling!r}")
+        if embeddings or convolutions or input_dropout or output_dropout or label_smoothing:
+            raise NotImplementedError("embeddings, convolutions, dropout of input and output, label smoothing")
+        if loss == "crf" or pooling == "attention":
+            raise NotImplementedError("crf and attention")
         fewest = 2 if loss == "cross_entropy" else 1
         if n_outputs < fewest:
             raise ValueError(f"n_outputs must be at least {fewest} for the loss {loss!r}, got {n_outputs}")
@@ -106,7 +117,19 @@ class Network:
         self.pooling = pooling
         self.dropout = dropout
         self.loss_name = loss
+        self.embeddings = embeddings
+        self.convolutions = convolutions
+        self.residual = residual
+        self.recurrent_dropout = recurrent_dropout
+        self.input_dropout = input_dropout
+        self.output_dropout = output_dropout
+        self.label_smoothing = label_smoothing
         self.workers = workers
+        depth: dict[str, Any] = {}
+        if residual:
+            depth["residual"] = residual
+        if recurrent_dropout:
+            depth["recurrent_dropout"] = recurrent_dropout
         self.stack = RecurrentStack(
             cell,
             input_size,
@@ -115,6 +138,7 @@ class Network:
             dropout=dropout,
             dtype=self.dtype.name,
             workers=workers,
+            **depth,
         )
         shapes = dict(self.stack.parameter_shapes())
         shapes["weight_out"] = (n_outputs, self.stack.output_size)
@@ -144,6 +168,13 @@ class Network:
             "pooling": self.pooling,
             "dropout": self.dropout,
             "loss": self.loss_name,
+            "embeddings": self.embeddings,
+            "convolutions": self.convolutions,
+            "residual": self.residual,
+            "recurrent_dropout": self.recurrent_dropout,
+            "input_dropout": self.input_dropout,
+            "output_dropout": self.output_dropout,
+            "label_smoothing": self.label_smoothing,
             "dtype": self.dtype.name,
             "workers": self.workers,
         }

@@ -29,6 +29,7 @@ LEVELS = (
     ("numrnn.stack",),
     ("numrnn.checks",),
     ("numrnn.layers",),
+    ("numrnn.stages",),
     ("numrnn.windows",),
     ("numrnn.network",),
     ("numrnn.training",),

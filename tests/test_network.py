@@ -379,7 +379,7 @@ def test_pickling_and_change_of_type_keep_the_function():
     ("options", "message"),
     [
         ({"loss": "hinge"}, "loss must be one of .*cross_entropy.*got 'hinge'"),
-        ({"pooling": "first"}, "pooling must be 'last', 'mean', 'max' or None, got 'first'"),
+        ({"pooling": "first"}, "pooling must be 'last', 'mean', 'max', 'attention' or None, got 'first'"),
         ({"n_outputs": 1}, "n_outputs must be at least 2 for the loss 'cross_entropy', got 1"),
         ({"n_outputs": 0, "loss": "huber"}, "n_outputs must be at least 1"),
         ({"dtype": "float16"}, "dtype must be float32 or float64, got float16"),
