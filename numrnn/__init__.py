@@ -16,6 +16,7 @@ _HOMES = {
     "RNNRegressor": "numrnn.estimators",
     "ModelFileError": "numrnn.persistence",
     "load": "numrnn.persistence",
+    "SequenceEncoder": "numrnn.text",
     "datasets": "numrnn.datasets",
     "plots": "numrnn.plots",
 }
@@ -27,6 +28,7 @@ __all__ = [
     "ModelFileError",
     "RNNClassifier",
     "RNNRegressor",
+    "SequenceEncoder",
     "__version__",
     "datasets",
     "load",
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from numrnn.estimators import RNNClassifier, RNNRegressor
     from numrnn.layers import GRU, LSTM, RNN
     from numrnn.persistence import ModelFileError, load
+    from numrnn.text import SequenceEncoder
 
 
 def __getattr__(name: str) -> Any:

@@ -33,6 +33,7 @@ LEVELS = (
     ("numrnn.windows",),
     ("numrnn.network",),
     ("numrnn.training",),
+    ("numrnn.text",),
     ("numrnn.estimators",),
 )
 # A model has a method that saves it; it calls the edge when it is used, not when it is imported.
@@ -44,7 +45,7 @@ DOORS = {
     "numba": ("numrnn.kernels",),
     "llvmlite": ("numrnn.kernels",),
     "scipy": ("numrnn.training", "numrnn.estimators"),
-    "sklearn": ("numrnn.estimators", "numrnn.datasets", "numrnn.demo"),
+    "sklearn": ("numrnn.estimators", "numrnn.text", "numrnn.datasets", "numrnn.demo"),
     "joblib": ("numrnn.estimators",),
     "matplotlib": ("numrnn.plots",),
     "safetensors": ("numrnn.persistence",),
