@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from numrnn.kernels.cpu.likelihoods import LIKELIHOODS
 from numrnn.kernels.cpu.losses import LOSSES, weight_penalty
 from numrnn.kernels.cpu.readout import readout, readout_adjoint
 from numrnn.kernels.simd import lane_count
@@ -53,9 +54,13 @@ class Network:
         How the outputs of the top layer become one vector per sequence. None: one output per time step.
     dropout : float, default=0.0
         Between recurrent layers, in training.
-    loss : {"cross_entropy", "squared_error", "absolute_error", "huber"}, default="cross_entropy"
+    loss : {"cross_entropy", "squared_error", "absolute_error", "huber", "quantile", "gaussian", "student_t", \
+            "negative_binomial"}, default="cross_entropy"
         Defined in `numrnn.kernels.cpu.losses`: softmax cross-entropy of class numbers; mean over the outputs of the
-        squared or absolute error, or of Huber's loss with its border at 1.
+        squared or absolute error, or of Huber's loss with its border at 1. And in `numrnn.kernels.cpu.likelihoods`: the
+        pinball loss and negative log-likelihoods, which have several raw outputs for each target.
+    quantile_levels : tuple of float, default=()
+        For the loss "quantile", and only for it: the levels, between 0 and 1, increasing.
     dtype : {"float32", "float64"}, default="float32"
     workers : Workers or None, default=None
         Threads for the recurrent layers.
@@ -66,6 +71,8 @@ class Network:
         The recurrent layers' (PyTorch's names), `weight_out` (n_outputs, n_features_out) and `bias_out` (n_outputs,).
     gradient : Parameters
         Of the last call of `loss_and_gradient`.
+    n_target_columns : int
+        Columns of the targets; `n_outputs`, but for the losses that have several raw outputs for a target.
     weight_spans : tuple of two ndarrays of int64
         First and past-the-end elements of the weights (not biases) in `parameters.flat`.
 
@@ -92,11 +99,12 @@ class Network:
         input_dropout: float = 0.0,
         output_dropout: float = 0.0,
         label_smoothing: float = 0.0,
+        quantile_levels: tuple[float, ...] = (),
         dtype: DTypeLike = "float32",
         workers: Workers | None = None,
     ) -> None:
-        if loss not in (*LOSSES, "crf"):
-            raise ValueError(f"loss must be one of {sorted([*LOSSES, 'crf'])}, got {loss!r}")
+        if loss not in (*LOSSES, *LIKELIHOODS, "crf"):
+            raise ValueError(f"loss must be one of {sorted([*LOSSES, *LIKELIHOODS, 'crf'])}, got {loss!r}")
         if pooling not in (None, "last", "mean", "max", "attention"):
             raise ValueError(f"pooling must be 'last', 'mean', 'max', 'attention' or None, got {pooling!r}")
         if embeddings or convolutions or input_dropout or output_dropout or label_smoothing:
@@ -106,6 +114,9 @@ class Network:
         fewest = 2 if loss == "cross_entropy" else 1
         if n_outputs < fewest:
             raise ValueError(f"n_outputs must be at least {fewest} for the loss {loss!r}, got {n_outputs}")
+        self.quantile_levels = tuple(float(level) for level in quantile_levels)
+        self._levels = np.array(self.quantile_levels, dtype=np.float64)
+        self.n_target_columns = self._count_target_columns(loss, n_outputs)
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.dtype("float32"), np.dtype("float64")):
             raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")
@@ -153,6 +164,26 @@ class Network:
         self._bytes_per_step = 8 * self.dtype.itemsize * sum(self.hidden_sizes) * (1 + bool(bidirectional))
         self._lanes = lane_count(self.dtype)
 
+    def _count_target_columns(self, loss: str, n_outputs: int) -> int:
+        """Columns of the targets that belong to so many raw outputs."""
+        levels = self._levels
+        if (len(levels) > 0) != (loss == "quantile"):
+            raise ValueError(
+                f"quantile_levels are for the loss 'quantile' alone, got {self.quantile_levels} for {loss!r}"
+            )
+        if not ((levels > 0) & (levels < 1)).all() or (np.diff(levels) <= 0).any():
+            raise ValueError(f"quantile_levels must lie between 0 and 1 and increase, got {self.quantile_levels}")
+        if loss not in LIKELIHOODS:
+            return n_outputs
+        _, outputs_per_target, columns_per_target = LIKELIHOODS[loss]
+        n_targets, rest = divmod(n_outputs, outputs_per_target or len(levels))
+        if rest:
+            raise ValueError(
+                f"n_outputs must be a multiple of {outputs_per_target or len(levels)}, the raw outputs of a target for "
+                f"the loss {loss!r}, got {n_outputs}"
+            )
+        return n_targets * columns_per_target
+
     @property
     def n_parameters(self) -> int:
         return self.parameters.size
@@ -175,6 +206,7 @@ class Network:
             "input_dropout": self.input_dropout,
             "output_dropout": self.output_dropout,
             "label_smoothing": self.label_smoothing,
+            "quantile_levels": self.quantile_levels,
             "dtype": self.dtype.name,
             "workers": self.workers,
         }
@@ -240,15 +272,25 @@ class Network:
         ----------
         sequences : Sequences
         targets : ndarray
-            Class numbers, int64 (n_rows,), for the cross-entropy; else values (n_rows, n_outputs) of the network's
-            type. Rows are sequences, or where `pooling` is None the time steps, sequence after sequence.
+            Class numbers, int64 (n_rows,), for the cross-entropy; else values (n_rows, n_target_columns) of the
+            network's type, NaN where one is missing. Rows are sequences, or where `pooling` is None the time steps,
+            sequence after sequence.
         weights : ndarray of float64, shape (n_rows,), or None
         """
         targets, weights = self._check_targets(sequences, targets, weights)
         outputs = self.outputs(sequences)
         total_weight = float(weights.sum())
-        total = LOSSES[self.loss_name](outputs, targets, weights, 0.0, np.empty_like(outputs))
+        total = self._evaluate_loss(outputs, targets, weights, 0.0, np.empty_like(outputs))
         return total / total_weight if total_weight else 0.0
+
+    def _evaluate_loss(
+        self, outputs: NDArray, targets: NDArray, weights: NDArray, scale: float, d_outputs: NDArray
+    ) -> float:
+        """Sum of weight * loss over the rows; the gradient of the raw outputs is written to `d_outputs`."""
+        if self.loss_name in LOSSES:
+            return LOSSES[self.loss_name](outputs, targets, weights, scale, d_outputs)
+        levels = (self._levels,) if self.loss_name == "quantile" else ()
+        return LIKELIHOODS[self.loss_name].kernel(outputs, targets, weights, *levels, scale, d_outputs)
 
     def _n_rows(self, sequences: Sequences) -> int:
         return sequences.n_steps if self.pooling is None else len(sequences)
@@ -442,7 +484,7 @@ class Network:
         d_outputs = np.empty_like(outputs)
         d_features = np.empty_like(features)
         self._readout(features, outputs)
-        total = LOSSES[self.loss_name](outputs, targets, weights, scale, d_outputs)
+        total = self._evaluate_loss(outputs, targets, weights, scale, d_outputs)
         gradient = self.gradient
         readout_adjoint(
             d_outputs,
@@ -468,7 +510,7 @@ class Network:
     ) -> tuple[NDArray, NDArray]:
         n_rows = self._n_rows(sequences)
         classes = self.loss_name == "cross_entropy"
-        expected: tuple[int, ...] = (n_rows,) if classes else (n_rows, self.n_outputs)
+        expected: tuple[int, ...] = (n_rows,) if classes else (n_rows, self.n_target_columns)
         dtype = np.dtype(np.int64) if classes else self.dtype
         if targets.shape != expected or targets.dtype != dtype:
             raise ValueError(

@@ -63,13 +63,15 @@ def network_settings(network: Network) -> dict[str, Any]:
         "pooling": network.pooling,
         "dropout": network.dropout,
         "loss": network.loss_name,
+        "quantile_levels": list(network.quantile_levels),
         "dtype": network.dtype.name,
     }
 
 
 def network_from(settings: dict[str, Any], n_jobs: int | None) -> Network:
     """A network of the form that `network_settings` describes."""
-    return Network(**{**settings, "hidden_sizes": tuple(settings["hidden_sizes"])}, workers=Workers(n_jobs))
+    tuples = {key: tuple(settings.get(key, ())) for key in ("hidden_sizes", "quantile_levels")}
+    return Network(**{**settings, **tuples}, workers=Workers(n_jobs))
 
 
 def _solver_is_stochastic(estimator: Any) -> bool:

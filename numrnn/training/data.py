@@ -44,8 +44,8 @@ class TrainingData:
             targets = np.array(targets, dtype=network.dtype, order="C")
             if targets.ndim == 1:
                 targets = targets[:, None]
-            if targets.shape != (n_rows, network.n_outputs):
-                raise ValueError(f"expected targets of shape {(n_rows, network.n_outputs)}, got {targets.shape}")
+            if targets.shape != (n_rows, network.n_target_columns):
+                raise ValueError(f"expected targets of shape {(n_rows, network.n_target_columns)}, got {targets.shape}")
         if weights is not None:
             weights = np.array(weights, dtype=np.float64)
             if weights.shape != (n_rows,):

@@ -18,7 +18,8 @@ total        float64                         sum over the rows of weight * loss,
 
 Arrays are C-contiguous. Values are computed and summed in float64, row after row, whatever the type of the arrays, so
 that a total does not lose digits over many rows. A row's gradient depends on nothing but that row and `scale`. A row of
-weight 0 counts for nothing, whatever its outputs are.
+weight 0 counts for nothing, whatever its outputs are. A value that is NaN among the targets is missing: the loss of a
+row is the mean over those that are there.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -29,11 +30,12 @@ import math
 import numpy as np
 
 from numrnn.kernels.cpu.reductions import sum_of_squares
-from numrnn.kernels.jit import kernel
+from numrnn.kernels.jit import inline, kernel
 
 __all__ = [
     "LOSSES",
     "absolute_error",
+    "count_observed",
     "cross_entropy",
     "huber",
     "log_softmax",
@@ -76,18 +78,31 @@ def cross_entropy(outputs, targets, weights, scale, d_outputs):
     return total
 
 
+@inline
+def count_observed(targets, row, step):
+    """How many of a row's targets, of which each has `step` columns, are not NaN in their first one."""
+    count = 0
+    for k in range(0, targets.shape[1], step):
+        count += targets[row, k] == targets[row, k]
+    return count
+
+
 @kernel
 def squared_error(outputs, targets, weights, scale, d_outputs):
     """Mean over the outputs of (y - t)**2 (no factor 1/2, as torch.nn.MSELoss)."""
     total = 0.0
     n_rows, n_outputs = outputs.shape
     for row in range(n_rows):
-        weight = weights[row] / n_outputs
-        if weight == 0.0:
+        observed = count_observed(targets, row, 1)
+        if weights[row] == 0.0 or observed == 0:
             d_outputs[row] = 0.0
             continue
+        weight = weights[row] / observed
         row_loss = 0.0
         for k in range(n_outputs):
+            if targets[row, k] != targets[row, k]:
+                d_outputs[row, k] = 0.0
+                continue
             error = np.float64(outputs[row, k]) - np.float64(targets[row, k])
             row_loss += error * error
             d_outputs[row, k] = scale * weight * 2.0 * error
@@ -101,12 +116,16 @@ def absolute_error(outputs, targets, weights, scale, d_outputs):
     total = 0.0
     n_rows, n_outputs = outputs.shape
     for row in range(n_rows):
-        weight = weights[row] / n_outputs
-        if weight == 0.0:
+        observed = count_observed(targets, row, 1)
+        if weights[row] == 0.0 or observed == 0:
             d_outputs[row] = 0.0
             continue
+        weight = weights[row] / observed
         row_loss = 0.0
         for k in range(n_outputs):
+            if targets[row, k] != targets[row, k]:
+                d_outputs[row, k] = 0.0
+                continue
             error = np.float64(outputs[row, k]) - np.float64(targets[row, k])
             row_loss += abs(error)
             sign = error if error != error else np.float64(error > 0.0) - np.float64(error < 0.0)
@@ -124,12 +143,16 @@ def huber(outputs, targets, weights, scale, d_outputs):
     total = 0.0
     n_rows, n_outputs = outputs.shape
     for row in range(n_rows):
-        weight = weights[row] / n_outputs
-        if weight == 0.0:
+        observed = count_observed(targets, row, 1)
+        if weights[row] == 0.0 or observed == 0:
             d_outputs[row] = 0.0
             continue
+        weight = weights[row] / observed
         row_loss = 0.0
         for k in range(n_outputs):
+            if targets[row, k] != targets[row, k]:
+                d_outputs[row, k] = 0.0
+                continue
             error = np.float64(outputs[row, k]) - np.float64(targets[row, k])
             if abs(error) > 1.0:
                 row_loss += abs(error) - 0.5
