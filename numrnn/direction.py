@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numrnn.buffers import Lease, read_only
+from numrnn.kernels.cpu.dropout import dropout
 from numrnn.kernels.cpu.matmul import (
     SUM_COLUMNS,
     SUM_PITCH,
@@ -26,13 +27,15 @@ from numrnn.kernels.jit import COMPILED
 from numrnn.kernels.simd import PANEL_VECTORS, TILE_ROWS, lane_count
 from numrnn.packing import Packing
 
-__all__ = ["Direction", "DirectionPass", "Rows", "Share"]
+__all__ = ["Direction", "DirectionPass", "Dropout", "Rows", "Share"]
 
 Task = Callable[[], None]
 
 # Scratch for pre-activations that are computed ahead of the recurrence: they should still be in the second-level cache
 # when the recurrence reads them.
 _SCRATCH_BYTES = 256 * 1024
+# The masks of recurrent states are drawn from streams of their own, those between layers from the layer's number.
+_RECURRENT_STREAM = 2**31
 # Weights that one core cannot keep in its second-level cache beside everything else.
 _LARGE_WEIGHTS = 768 * 1024
 
@@ -40,6 +43,31 @@ _LARGE_WEIGHTS = 768 * 1024
 def _run_all(tasks: list[Task]) -> None:
     for task in tasks:
         task()
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Inverted dropout: what is kept is scaled so that its expected value stays.
+
+    Parameters
+    ----------
+    probability : float
+        Of an element to be zeroed.
+    seed : int
+        Its low 32 bits count.
+    """
+
+    probability: float
+    seed: int
+
+    def apply(self, flat: NDArray, n_rows: int, n_columns: int, pitch: int, stream: int) -> None:
+        """Multiply rows of a matrix by the mask that belongs to the stream, a number below 2**32."""
+        if n_rows == 0:
+            return
+        threshold = min(round(self.probability * 2**32), 2**32 - 1)
+        scale = np.asarray(1 / (1 - self.probability), dtype=flat.dtype)[()]
+        key = np.uint32(self.seed & 0xFFFFFFFF), np.uint32(stream)
+        dropout(flat, n_rows, n_columns, pitch, *key, np.uint32(threshold), scale)
 
 
 @dataclass(frozen=True)
@@ -66,13 +94,19 @@ class Share:
 
 @dataclass
 class DirectionPass:
-    """The arrays of one direction during one pass over a batch; the kernels' documentation says what they hold."""
+    """The arrays of one direction during one pass over a batch; the kernels' documentation says what they hold.
+
+    Without dropout of the recurrent state there is no `mask`, and its product reads the state itself.
+    """
 
     packing: Packing
     inputs: Rows
     state: NDArray
     saved: NDArray
     previous: NDArray
+    mask: NDArray | None = None
+    hidden: NDArray | None = None
+    previous_hidden: NDArray | None = None
     products: dict[str, tuple[NDArray, NDArray]] = field(default_factory=dict)
 
 
@@ -152,17 +186,35 @@ class Direction:
 
     # ---------------------------------------------------------------------------------------------------- forward
     def begin(
-        self, packing: Packing, inputs: Rows, initial: NDArray | None, training: bool, lease: Lease
+        self,
+        packing: Packing,
+        inputs: Rows,
+        initial: NDArray | None,
+        training: bool,
+        recurrent_dropout: Dropout | None,
+        lease: Lease,
     ) -> DirectionPass:
         """Take the arrays for a pass."""
         kept = packing.n_rows if training else 0
-        return DirectionPass(
+        run = DirectionPass(
             packing,
             inputs,
             self.sorted_state("state", initial, packing, lease),
             lease.at_least(("saved", self.key), kept * self.slots, self.dtype),
             lease.at_least(("previous", self.key), kept * self.cell.n_states * self.padded, self.dtype),
         )
+        if recurrent_dropout is not None:
+            size = packing.n_sequences * self.padded
+            run.mask = lease.at_least(("mask", self.key), size, self.dtype)
+            run.hidden = lease.at_least(("hidden", self.key), size, self.dtype)
+            run.previous_hidden = lease.at_least(("previous hidden", self.key), kept * self.padded, self.dtype)
+            # Drawn in the caller's order of the sequences, which is the same in every window of time.
+            masks = np.ones((packing.n_sequences, self.padded), dtype=self.dtype)
+            stream = _RECURRENT_STREAM + 2 * self.key[0] + self.reverse
+            recurrent_dropout.apply(masks.reshape(-1), packing.n_sequences, self.padded, self.padded, stream)
+            np.take(masks, packing.order, axis=0, out=run.mask.reshape(masks.shape))
+            np.multiply(run.state[:size], run.mask, out=run.hidden)
+        return run
 
     def packed_size(self, units: int) -> int:
         """Elements of what `pack` writes for that many units."""
@@ -239,6 +291,8 @@ class Direction:
                 self.hidden_size,
                 self.padded,
                 run.state,
+                run.state if run.hidden is None else run.hidden,
+                run.state if run.mask is None else run.mask,
                 packing.n_sequences,
                 packing.offsets,
                 identity,
@@ -253,12 +307,14 @@ class Direction:
                 lease.at_least(("scratch rows",), capacity, np.int64),
                 run.saved,
                 run.previous,
+                run.previous if run.previous_hidden is None else run.previous_hidden,
                 target.flat,
                 target.table,
                 target.column,
                 target.pitch,
                 training,
                 output is not None,
+                run.mask is not None,
             )
 
     # --------------------------------------------------------------------------------------------------- backward
@@ -290,6 +346,8 @@ class Direction:
                 self.hidden_size,
                 self.padded,
                 d_state,
+                d_state if run.hidden is None else run.hidden,
+                d_state if run.mask is None else run.mask,
                 run.packing.n_sequences,
                 run.packing.offsets,
                 identity,
@@ -305,6 +363,7 @@ class Direction:
                 source.column,
                 source.pitch,
                 d_output is not None,
+                run.mask is not None,
             )
 
     def weight_gradient_tasks(self, run: DirectionPass, identity: NDArray, parts: int, lease: Lease) -> Iterator[Task]:
@@ -313,6 +372,8 @@ class Direction:
         Every element is summed over the time steps in their order, so that the division does not change a bit of it.
         """
         previous = Rows(run.previous, identity, self.cell.n_states * self.padded)
+        if run.previous_hidden is not None:
+            previous = Rows(run.previous_hidden, identity, self.padded)
         # The rows of both products, one after the other, in whole tiles.
         total = self.input_size + self.hidden_size
         bounds = [min(total, -(-total * part // (parts * TILE_ROWS)) * TILE_ROWS) for part in range(parts)] + [total]

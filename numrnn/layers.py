@@ -53,6 +53,8 @@ class _RecurrentLayer:
         *,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        residual: bool = False,
         dtype: Any = "float32",
         random_state: Any = None,
         n_jobs: int | None = None,
@@ -68,8 +70,9 @@ class _RecurrentLayer:
         else:
             layers = _positive_integer("num_layers", 1 if num_layers is None else num_layers)
             self.hidden_sizes = (_positive_integer("hidden_size", hidden_size),) * layers
-        if not isinstance(dropout, (int, float, np.number)) or not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}")
+        for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
+            if not isinstance(rate, (int, float, np.number)) or not 0 <= rate < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, got {rate!r}")
         # NumPy takes None for float64.
         if dtype is None or not any(dtype is kind or dtype == np.dtype(kind) for kind in (np.float32, np.float64)):
             raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
@@ -81,6 +84,8 @@ class _RecurrentLayer:
         self.num_layers = len(self.hidden_sizes)
         self.bidirectional = bool(bidirectional)
         self.dropout = float(dropout)
+        self.recurrent_dropout = float(recurrent_dropout)
+        self.residual = bool(residual)
         self.device = "cpu"
         self.n_jobs = n_jobs
         self._stack = RecurrentStack(
@@ -89,6 +94,8 @@ class _RecurrentLayer:
             self.hidden_sizes,
             bidirectional=self.bidirectional,
             dropout=self.dropout,
+            recurrent_dropout=self.recurrent_dropout,
+            residual=self.residual,
             dtype=self.dtype,
             workers=Workers(n_jobs),
         )
@@ -115,6 +122,8 @@ class _RecurrentLayer:
             "hidden_size": self.hidden_sizes,
             "bidirectional": self.bidirectional,
             "dropout": self.dropout,
+            "recurrent_dropout": self.recurrent_dropout,
+            "residual": self.residual,
             "dtype": self.dtype,
             "random_state": self._rng,
             "n_jobs": self.n_jobs,
@@ -159,6 +168,9 @@ class _RecurrentLayer:
             packed = PackedWeights(self._stack, self._parameters)
             self._packed = packed if self._references() <= self._unshared else None
         return packed
+
+    def _dropout_seed(self) -> int:
+        return int(self._rng.randint(2**32, dtype=np.uint64)) if self.dropout or self.recurrent_dropout else 0
 
     # ------------------------------------------------------------------------------------------------------ checks
     def _as_batch(self, x: Any, name: str, width: int, width_name: str) -> NDArray:
@@ -238,7 +250,7 @@ class _RecurrentLayer:
             sequences,
             state=initial,
             training=training,
-            dropout_seed=int(self._rng.randint(2**32, dtype=np.uint64)) if training and self.dropout else 0,
+            dropout_seed=self._dropout_seed() if training else 0,
             output=y.reshape(-1, self._stack.output_size),
             output_starts=sequences.starts,
             packed=self._packed_weights(),
@@ -355,7 +367,10 @@ class _RecurrentLayer:
             finite_x, finite_state = advance(layer, place, packed, x, by_group[group], results)
             # What a lower layer made of finite numbers is its own affair: rectified units may overflow.
             finite = finite and finite_state and (finite_x or layer > 0)
-            x = results[n_states, place]
+            y = results[n_states, place]
+            if self._stack.is_residual(layer):
+                y += x
+            x = y
         if not finite:
             finite_array(given, "x_t", dtype)
             layout.to_engine(state, n_sequences)
@@ -391,6 +406,13 @@ _PARAMETERS = """
         Whether every layer also walks its sequences from their ends; the outputs of both directions are joined.
     dropout : float, default=0.0
         Probability with which an output of every layer but the last is zeroed in training.
+    recurrent_dropout : float, default=0.0
+        Probability with which, in training, a unit of the hidden state is zeroed in the product with ``weight_hh``, the
+        same units at all time steps of a sequence (Gal and Ghahramani, 2016). What does not go through that product is
+        not touched: the cell state of an LSTM, the part of its state that a GRU carries over.
+    residual : bool, default=False
+        Whether the input of a layer, as the layer sees it, is added to its output, wherever the two are of one size and
+        the layer is not the first. The returned states are those of the cells.
     dtype : {{"float32", "float64"}}, default="float32"
         Type of parameters, states and results. Input of other types is converted.
     random_state : int, RandomState or None, default=None

@@ -6,7 +6,7 @@ names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import pairwise
 
@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from numrnn.buffers import Buffers, Lease, aligned_zeros, read_only
-from numrnn.direction import Direction, DirectionPass, Rows
-from numrnn.kernels.cpu.dropout import dropout
-from numrnn.kernels.cpu.matmul import multiply
+from numrnn.direction import Direction, DirectionPass, Dropout, Rows
+from numrnn.kernels.cpu.matmul import add_rows, multiply
 from numrnn.kernels.cpu.pooling import pool_max, pool_max_adjoint, pool_mean, pool_mean_adjoint
 from numrnn.kernels.equations import CELLS
 from numrnn.packing import Packing, Sequences
@@ -30,6 +29,9 @@ POOLINGS = ("last", "mean", "max")
 _FLOPS_PER_THREAD = 4_000_000
 # The most sequences that `advance` takes; more have enough work in them to go the general way.
 MOST_ADVANCED = 64
+
+# Between the dropout seeds of neighbouring windows of time.
+_WINDOW_STRIDE = 1_000_003
 
 States = list[NDArray]
 Task = Callable[[], None]
@@ -49,14 +51,13 @@ class RecurrentPass:
 
     output: NDArray
 
-    def __init__(
-        self, sequences: Sequences, pooling: str | None, training: bool, dropout_seed: int, lease: Lease
-    ) -> None:
+    def __init__(self, sequences: Sequences, pooling: str | None, training: bool, lease: Lease) -> None:
         self.sequences = sequences
         self.packing = Packing(sequences.lengths)
         self.pooling = pooling
         self.training = training
-        self.dropout_seed = dropout_seed
+        # The masks between layers.
+        self.dropout: Dropout | None = None
         self.lease = lease
         self.state: States = []
         self.directions: list[DirectionPass] = []
@@ -79,6 +80,14 @@ class RecurrentStack:
         Whether every layer also walks its sequences from their ends; the outputs of both directions are joined.
     dropout : float, default=0.0
         Probability with which an output of every layer but the last is zeroed in training.
+    recurrent_dropout : float, default=0.0
+        Probability with which, in training, a unit of the hidden state is zeroed on its way into the product with
+        `weight_hh`, the same units at all time steps of a sequence (Gal and Ghahramani, 2016). The other ways of the
+        state are not touched: not the LSTM's cell state, not the part of the hidden state that a GRU carries over by
+        its convex combination (its reset and candidate gates do see ``mask * h`` in their products), not the outputs.
+    residual : bool, default=False
+        Whether the input of a layer, as the layer sees it, is added to its output, wherever the two are of one size and
+        the layer is not the first. Final states are those of the cells; pooling sees the sums.
     dtype : {"float32", "float64"}, default="float32"
     workers : Workers, default=None
         The threads to use. None makes a pool over all processors.
@@ -92,6 +101,8 @@ class RecurrentStack:
         *,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        residual: bool = False,
         dtype: DTypeLike = "float32",
         workers: Workers | None = None,
     ) -> None:
@@ -102,6 +113,8 @@ class RecurrentStack:
         self.hidden_sizes = tuple(hidden_sizes)
         self.n_directions = 2 if bidirectional else 1
         self.dropout = dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.residual = residual
         self.dtype = np.dtype(dtype)
         self.workers = Workers() if workers is None else workers
         self.n_states = self.cell.n_states
@@ -174,7 +187,8 @@ class RecurrentStack:
         training : bool, default=False
             Whether to keep what `backward` needs, and to apply dropout.
         dropout_seed : int, default=0
-            Chooses the dropout masks.
+            Chooses the dropout masks. Windows of time of the same sequences should have seeds that agree in the low 32
+            bits, which alone choose the masks of recurrent states, and differ in the bits above.
         output, output_starts : ndarray, default=None
             Without pooling, a contiguous array `(n_rows, output_size)` to write to instead of a new one, and the row in
             it of the first time step of every sequence.
@@ -186,7 +200,12 @@ class RecurrentStack:
         RecurrentPass
         """
         lease = self._buffers.lease()
-        run = RecurrentPass(sequences, pooling, training, dropout_seed, lease)
+        run = RecurrentPass(sequences, pooling, training, lease)
+        recurrent_dropout = None
+        if training and self.dropout > 0:
+            run.dropout = Dropout(self.dropout, dropout_seed + _WINDOW_STRIDE * (dropout_seed >> 32))
+        if training and self.recurrent_dropout > 0:
+            recurrent_dropout = Dropout(self.recurrent_dropout, dropout_seed)
         packing = run.packing
         n_rows = packing.n_rows
         identity = self._rows(max(n_rows, packing.n_sequences))
@@ -214,7 +233,7 @@ class RecurrentStack:
             tasks: list[Task] = []
             counters: list[NDArray] = []
             for direction, initial in zip(layer, self._of_layer(state, number), strict=True):
-                mine = direction.begin(packing, inputs, initial, training, lease)
+                mine = direction.begin(packing, inputs, initial, training, recurrent_dropout, lease)
                 run.directions.append(mine)
                 place = _columns_of(target, direction)
                 shares = direction.shares(packing, self._n_threads(n_rows * direction.step_flops))
@@ -225,20 +244,51 @@ class RecurrentStack:
             self.workers.run(tasks, counters=counters)
             for direction, mine in zip(layer, run.directions[-len(layer) :], strict=True):
                 run.state.append(direction.unsorted_state(mine.state, packing))
-            if target is not None and not is_top:
-                if training:
-                    self._apply_dropout(target.flat, n_rows, width, width, number, dropout_seed)
-                inputs = Rows(target.flat, identity, width)
+            if target is not None:
+                if self.is_residual(number):
+                    add_rows(
+                        read_only(inputs.flat),
+                        inputs.pitch,
+                        inputs.table,
+                        n_rows,
+                        width,
+                        target.flat,
+                        target.table,
+                        target.pitch,
+                    )
+                if not is_top:
+                    if run.dropout is not None:
+                        run.dropout.apply(target.flat, n_rows, width, width, number)
+                    inputs = Rows(target.flat, identity, width)
         if pooling is None:
             assert output is not None
             run.output = output
         elif target is None:
             run.output = np.concatenate([final[0] for final in run.state[-self.n_directions :]], axis=1)
+            if self.is_residual(len(self._layers) - 1):
+                by_row = inputs.flat.reshape(n_rows, inputs.pitch)
+                for sequence_order, rows, columns in self._last_rows(packing):
+                    run.output[sequence_order, columns] += by_row[rows, columns]
         else:
             run.output = self._pool(run, target.flat.reshape(n_rows, self.output_size))
         if not training:
             lease.release()
         return run
+
+    def is_residual(self, layer: int) -> bool:
+        """Whether the input of that layer is added to its output."""
+        return self.residual and layer > 0 and self.hidden_sizes[layer - 1] == self.hidden_sizes[layer]
+
+    def _last_rows(self, packing: Packing) -> Iterator[tuple[NDArray, NDArray, slice]]:
+        """For each direction of the top layer the sequences, the packed rows of their last steps, and the columns."""
+        # Those that have a time step are the first ones.
+        n_sequences = int(packing.offsets[1]) if packing.n_timesteps else 0
+        positions = np.arange(n_sequences)
+        lasts = packing.offsets[packing.lengths[:n_sequences] - 1] + positions
+        size = self.hidden_sizes[-1]
+        for direction, rows in zip(self._layers[-1], (lasts, positions), strict=False):
+            first = size if direction.reverse else 0
+            yield packing.order[:n_sequences], rows, slice(first, first + size)
 
     def _pool(self, run: RecurrentPass, outputs: NDArray) -> NDArray:
         packing = run.packing
@@ -372,11 +422,14 @@ class RecurrentStack:
             for direction, mine in zip(layer, runs, strict=True):
                 direction.add_gradients(mine, gradient, identity, lease)
             if number > 0 or need_input:
-                above = self._input_gradient(layer, runs, parameters, identity, lease)
-            if number > 0:
+                below = self._input_gradient(layer, runs, parameters, identity, lease)
+                if self.is_residual(number):
+                    self._add_residual_gradient(run, number, d_output, above, below)
+                above = below
+            if number > 0 and run.dropout is not None:
                 assert above is not None
                 width = self.hidden_sizes[number - 1] * self.n_directions
-                self._apply_dropout(above.flat, n_rows, width, above.pitch, number - 1, run.dropout_seed)
+                run.dropout.apply(above.flat, n_rows, width, above.pitch, number - 1)
         d_input = None
         if need_input:
             assert above is not None
@@ -445,15 +498,22 @@ class RecurrentStack:
         self.workers.run([partial(rows, *pair) for pair in pairwise(bounds)])
         return Rows(d_inputs, identity, pitch)
 
-    # ---------------------------------------------------------------------------------------------------- helpers
-    def _apply_dropout(self, flat: NDArray, n_rows: int, n_columns: int, pitch: int, layer: int, seed: int) -> None:
-        if self.dropout <= 0 or n_rows == 0:
-            return
-        threshold = min(round(self.dropout * 2**32), 2**32 - 1)
-        scale = np.asarray(1 / (1 - self.dropout), dtype=self.dtype)[()]
-        key = np.uint32(seed & 0xFFFFFFFF), np.uint32(layer)
-        dropout(flat, n_rows, n_columns, pitch, *key, np.uint32(threshold), scale)
+    def _add_residual_gradient(
+        self, run: RecurrentPass, number: int, d_output: NDArray | None, above: Rows | None, below: Rows
+    ) -> None:
+        """Add the gradient of a layer's output to that of its input."""
+        n_rows = run.packing.n_rows
+        if above is not None:
+            width = self.hidden_sizes[number] * self.n_directions
+            add_rows(
+                read_only(above.flat), above.pitch, above.table, n_rows, width, below.flat, below.table, below.pitch
+            )
+        elif d_output is not None and number == len(self._layers) - 1:
+            by_row = below.flat.reshape(n_rows, below.pitch)
+            for sequence_order, rows, columns in self._last_rows(run.packing):
+                by_row[rows, columns] += d_output[sequence_order, columns]
 
+    # ---------------------------------------------------------------------------------------------------- helpers
     def _rows(self, count: int) -> NDArray:
         """0, 1, 2, ... for at least `count` rows: the table of matrices whose rows lie in order."""
         count = max(count, 256)

@@ -30,8 +30,12 @@ def iterate_windows(sequences: Sequences, steps: int) -> Iterator[tuple[int, Seq
 
 
 def window_seed(dropout_seed: int, begin: int) -> int:
-    """A dropout seed of its own for the window that begins at that time step, in any pass over it."""
-    return (dropout_seed + 1_000_003 * begin) % 2**31
+    """The dropout seed of the window that begins at that time step, in any pass over it.
+
+    Masks between layers are the window's own; those of the recurrent states, which the low bits choose, belong to the
+    sequence and stay the same.
+    """
+    return dropout_seed % 2**32 + (begin << 32)
 
 
 def last_in_windows(
@@ -46,14 +50,19 @@ def last_in_windows(
     """The pass over the last window, with its `state` and its pooled `output` those of the whole sequences."""
     pass_: Any = None
     for begin, window in iterate_windows(sequences, steps):
+        before = pass_
         pass_ = stack.forward(
             parameters,
             window,
-            state=None if pass_ is None else pass_.state,
+            state=None if before is None else before.state,
             pooling="last",
             training=training,
             dropout_seed=window_seed(dropout_seed, begin),
         )
+        if before is not None:
+            # With residual layers the output is more than the state, and belongs to the last step of a sequence.
+            ended = window.lengths == 0
+            pass_.output[ended] = before.output[ended]
     return pass_
 
 

@@ -57,10 +57,19 @@ def test_layers(cell, bidirectional, lengths, hidden_sizes):
 @pytest.mark.parametrize("pooling", [None, "last", "mean", "max"])
 @every_cell
 @both_ways
-def test_stacks_with_pooling_and_dropout(rng, cell, bidirectional, pooling):
-    lengths, hidden_sizes = (3, 1, 4), (3, 2)
+@pytest.mark.parametrize("residual", [False, True], ids=["plain", "residual"])
+def test_stacks_with_pooling_and_dropout(rng, cell, bidirectional, pooling, residual):
+    lengths, hidden_sizes = (3, 1, 4), (3, 3) if residual else (3, 2)
     stack = RecurrentStack(
-        cell, 2, hidden_sizes, bidirectional=bidirectional, dropout=0.4, dtype="float64", workers=Workers(1)
+        cell,
+        2,
+        hidden_sizes,
+        bidirectional=bidirectional,
+        dropout=0.4,
+        recurrent_dropout=0.4 if residual else 0.0,
+        residual=residual,
+        dtype="float64",
+        workers=Workers(1),
     )
     parameters = Parameters(stack.parameter_shapes(), "float64")
     parameters.flat[:] = rng.normal(size=parameters.size) * 0.5

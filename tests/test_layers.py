@@ -294,6 +294,20 @@ def test_a_step_without_state_begins_at_zero_and_keeps_the_callers_arrays(cell):
     np.testing.assert_array_equal(y_0, y_kept)
 
 
+@every_cell
+@pytest.mark.parametrize("sizes", [(5, 5, 5), (4, 5, 5)], ids=str)
+def test_residual_layers_step_as_they_run(cell, sizes):
+    problem = Problem(cell, (4, 4, 4), 5, sizes, "float32", residual=True)
+    y, after = problem.layer.forward(problem.x, problem.state)
+    plain = Problem(cell, (4, 4, 4), 5, sizes, "float32").layer.forward(problem.x, problem.state)[0]
+    assert not np.allclose(y, plain)
+    state = problem.state
+    for t in range(4):
+        y_t, state = problem.layer.step(problem.x[:, t], state)
+        np.testing.assert_array_equal(y_t, y[:, t])
+    assert_identical(named("state", state), named("state", after))
+
+
 def test_a_bidirectional_layer_cannot_step():
     layer = numrnn.GRU(3, 4, bidirectional=True)
     with pytest.raises(ValueError, match="bidirectional"):
@@ -483,6 +497,19 @@ def test_gates_start_as_documented():
 
 
 # ------------------------------------------------------------------------------------------------------------- dropout
+def test_recurrent_dropout_acts_in_training_only_and_survives_copying():
+    layer = numrnn.LSTM(3, 16, recurrent_dropout=0.5, random_state=0)
+    plain = numrnn.LSTM(3, 16, random_state=0)
+    x = np.random.default_rng(0).normal(size=(4, 6, 3)).astype(np.float32)
+    np.testing.assert_array_equal(layer.forward(x)[0], plain.forward(x)[0])
+    copied = pickle.loads(pickle.dumps(layer))
+    first, second = (layer.forward(x, training=True)[0] for _ in range(2))
+    assert not np.allclose(first, second)
+    np.testing.assert_array_equal(copied.forward(x, training=True)[0], first)
+    # The first step comes from a state of zeros, which a mask leaves as it is.
+    np.testing.assert_array_equal(first[:, 0], second[:, 0])
+
+
 def test_dropout_acts_between_layers_in_training_only():
     layer = numrnn.GRU(3, 64, num_layers=2, dropout=0.5, random_state=0)
     x = np.random.default_rng(0).normal(size=(4, 6, 3)).astype(np.float32)

@@ -49,6 +49,7 @@ def with_value(array, value):
         ((3, 5, 0), {}, ("num_layers must be a positive integer", "got 0")),
         ((3, (5, 4), 3), {}, ("hidden_size names 2 layers", "num_layers is 3")),
         ((3, 5), {"dropout": 1.0}, ("dropout must be at least 0 and below 1", "got 1.0")),
+        ((3, 5), {"recurrent_dropout": 1}, ("recurrent_dropout must be at least 0 and below 1", "got 1")),
         ((3, 5), {"dropout": -0.1}, ("dropout must be at least 0 and below 1", "got -0.1")),
         ((3, 5), {"dropout": float("nan")}, ("dropout must be at least 0 and below 1", "got nan")),
         ((3, 5), {"dtype": "float16"}, ("dtype must be 'float32' or 'float64'", "got 'float16'")),

@@ -56,12 +56,17 @@ def test_backward_agrees_with_central_differences(rng, cell, bidirectional):
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "max"])
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_pooling_and_dropout_agree_with_central_differences(rng, pooling, bidirectional):
-    parameters, sequences, state = problem(rng, "gru", bidirectional=bidirectional)
-    factors = [[rng.integers(0, 2, size=(n, 6 if bidirectional else 3)) * 2.0 for n in LENGTHS]]
+@pytest.mark.parametrize("residual", [False, True])
+def test_pooling_and_dropout_agree_with_central_differences(rng, pooling, bidirectional, residual):
+    sizes = (3, 3, 2) if residual else (3, 2)
+    parameters, sequences, state = problem(rng, "gru", sizes, bidirectional=bidirectional)
+    factors = [[rng.integers(0, 2, size=(n, 6 if bidirectional else 3)) * 2.0 for n in LENGTHS]] * (
+        2 if residual else 1
+    )
+    recurrent = [rng.integers(0, 2, size=(len(LENGTHS), s.shape[2])) * 2.0 for s in state] if residual else None
 
     def run():
-        return oracle.forward("gru", parameters, sequences, state, factors)
+        return oracle.forward("gru", parameters, sequences, state, factors, recurrent, residual)
 
     features = oracle.pool(run(), pooling)
     d_features = rng.normal(size=features.shape)

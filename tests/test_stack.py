@@ -6,9 +6,11 @@ import numpy as np
 import oracle
 import pytest
 
+from numrnn.kernels.jit import COMPILED
 from numrnn.packing import Sequences
 from numrnn.parameters import Parameters
 from numrnn.stack import RecurrentStack
+from numrnn.windows import last_in_windows, window_seed
 from numrnn.workers import Workers
 
 CELLS = ("rnn_tanh", "rnn_relu", "lstm", "gru")
@@ -305,6 +307,138 @@ def test_dropout_equals_the_oracle_with_the_same_mask(bidirectional):
     oracle.assert_close(rest[len(problem.state)], np.concatenate(d_sequences), 1e-9, "d_input")
     for name, other in gradient.items():
         oracle.assert_close(rest[-1][problem.parameters.span(name)].reshape(other.shape), other, 1e-9, name)
+
+
+# -------------------------------------------------------------------------------- recurrent dropout and residual layers
+def recurrent_masks(problem, seed):
+    """The masks, one array (n_sequences, hidden_size) for each layer and direction.
+
+    A stack of the same form whose cells copy their hidden state shows them after one step from a state of ones.
+    """
+    stack = problem.stack
+    probe = RecurrentStack(
+        "rnn_relu",
+        1,
+        problem.hidden_sizes,
+        bidirectional=stack.n_directions == 2,
+        recurrent_dropout=stack.recurrent_dropout,
+        dtype=problem.dtype,
+        workers=Workers(1),
+    )
+    parameters = Parameters(probe.parameter_shapes(), problem.dtype)
+    for name in parameters:
+        if name.startswith("weight_hh"):
+            parameters[name][...] = np.eye(len(parameters[name]))
+    sequences = Sequences.from_list([np.zeros((1, 1), problem.dtype) for _ in problem.lengths])
+    ones = [np.ones((1, len(problem.lengths), s.shape[2]), problem.dtype) for s in problem.state]
+    pass_ = probe.forward(parameters, sequences, state=ones, training=True, dropout_seed=seed)
+    return [after[0] for after in pass_.state]
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.4], ids=["no dropout", "recurrent dropout"])
+@pytest.mark.parametrize("hidden_sizes", [(6, 6, 6), (5, 3, 3)], ids=str)
+@every_cell
+@every_pooling
+@both_ways
+def test_residual_layers_and_recurrent_dropout_equal_the_oracle(cell, bidirectional, pooling, hidden_sizes, rate):
+    lengths = SMALL_LENGTHS
+    problem = Problem(cell, lengths, hidden_sizes, "float64", bidirectional, recurrent_dropout=rate, residual=True)
+    factors = recurrent_masks(problem, 9) if rate else None
+    expected = oracle.forward(cell, problem.parameters, problem.arrays, problem.state, None, factors, residual=True)
+    output, *rest = problem.run(pooling, dropout_seed=9)
+    count = len(problem.state)
+    after, d_input, d_before, flat = rest[:count], rest[count], rest[count + 1 : -1], rest[-1]
+    d_final = [d.astype(np.float64) for d in problem.d_state]
+    if pooling is None:
+        oracle.assert_close(output, np.concatenate(expected.outputs), 1e-9, "output")
+        d_outputs = np.split(problem.d_output(output), np.cumsum(lengths)[:-1])
+    else:
+        oracle.assert_close(output, oracle.pool(expected, pooling), 1e-9, "output")
+        d_outputs, extra = oracle.pool_backward(expected, pooling, problem.d_output(output))
+        d_final = [a + b for a, b in zip(d_final, extra, strict=True)]
+    gradient, d_sequences, d_states = oracle.backward(expected, d_outputs, d_final)
+    for mine, other in zip(after, expected.state, strict=True):
+        oracle.assert_close(mine, other, 1e-9, "state")
+    oracle.assert_close(d_input, np.concatenate(d_sequences), 1e-9, "d_input")
+    for mine, other in zip(d_before, d_states, strict=True):
+        oracle.assert_close(mine, other, 1e-9, "d_state")
+    for name, other in gradient.items():
+        oracle.assert_close(flat[problem.parameters.span(name)].reshape(other.shape), other, 1e-9, name)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_recurrent_masks_are_fair_scaled_and_independent(rate):
+    problem = Problem("gru", (1,) * 60, (50, 50), "float64", bidirectional=True, recurrent_dropout=rate)
+    masks = np.array(recurrent_masks(problem, 3))
+    kept = masks != 0
+    np.testing.assert_allclose(masks[kept], 1 / (1 - rate), rtol=1e-12)
+    assert abs(kept.mean() - (1 - rate)) < 4 * np.sqrt(rate * (1 - rate) / kept.size)
+    # Sequences, units, layers and directions have masks that tell nothing of one another.
+    pairs = [
+        (kept[:, 1:], kept[:, :-1]),
+        (kept[:, :, 1:], kept[:, :, :-1]),
+        *((kept[i], kept[i - 1]) for i in range(4)),
+    ]
+    for left, right in pairs:
+        assert abs(np.corrcoef(left.ravel(), right.ravel())[0, 1]) < 4 / np.sqrt(left.size)
+    other = np.array(recurrent_masks(problem, 4)) != 0
+    assert abs(np.corrcoef(kept.ravel(), other.ravel())[0, 1]) < 4 / np.sqrt(kept.size)
+
+
+@every_cell
+def test_recurrent_masks_stay_the_same_over_windows_of_time(cell):
+    """Seeds that agree in their low bits give one pass and many windows the same masks, though sequences end."""
+    problem = Problem(cell, (2, 7, 0, 5), (4, 4), "float64", recurrent_dropout=0.5, residual=True)
+    whole = problem.stack.forward(problem.parameters, problem.sequences, training=True, dropout_seed=5)
+    rows = np.split(whole.output, np.cumsum(problem.lengths)[:-1])
+    state = None
+    for begin in range(0, 7, 3):
+        window = problem.sequences.window(begin, begin + 3)
+        pass_ = problem.stack.forward(
+            problem.parameters, window, state=state, training=True, dropout_seed=window_seed(5, begin)
+        )
+        np.testing.assert_allclose(
+            pass_.output, np.concatenate([y[begin : begin + 3] for y in rows]), rtol=1e-12, atol=1e-15
+        )
+        state = pass_.state
+
+
+def test_masks_between_layers_differ_from_window_to_window():
+    first, second = (dropout_mask(0.5, window_seed(3, begin)) != 0 for begin in (0, 10))
+    assert 0.4 < (first == second).mean() < 0.6
+
+
+def test_the_last_output_of_windows_is_that_of_the_whole():
+    problem = Problem("lstm", (2, 7, 0, 5), (4, 4), "float64", residual=True)
+    whole = problem.stack.forward(problem.parameters, problem.sequences, pooling="last").output
+    last = last_in_windows(problem.stack, problem.parameters, problem.sequences, 2).output
+    np.testing.assert_allclose(last, whole, rtol=1e-12)
+
+
+@every_cell
+@pytest.mark.parametrize("by_units", [False, True], ids=["by sequences", "by units"])
+def test_recurrent_dropout_does_not_depend_on_the_workers(many_threads, monkeypatch, cell, by_units):
+    if by_units:
+        monkeypatch.setattr("numrnn.direction._LARGE_WEIGHTS", 1)
+    lengths = np.random.default_rng(2).integers(0, 6, size=37)
+    for bidirectional in (False, True):
+        results = []
+        for n_jobs in (1, 2, 4):
+            with Workers(n_jobs) as workers:
+                options = {"recurrent_dropout": 0.3, "dropout": 0.2, "residual": True, "workers": workers}
+                problem = Problem(cell, lengths, (70, 70), "float32", bidirectional, **options)
+                results.append(problem.run("last", dropout_seed=4))
+        for result in results[1:]:
+            assert_identical(result, results[0])
+    assert many_threads.together == (by_units and COMPILED)
+
+
+@every_cell
+def test_no_recurrent_dropout_without_training(cell):
+    problem = Problem(cell, (3, 5), (4, 3), "float32", recurrent_dropout=0.5)
+    plain = Problem(cell, (3, 5), (4, 3), "float32")
+    a, b = (p.stack.forward(p.parameters, p.sequences, dropout_seed=3).output for p in (problem, plain))
+    np.testing.assert_array_equal(a, b)
 
 
 # ------------------------------------------------------------------------------------------------------- initial values

@@ -1,7 +1,7 @@
 """From the outputs of the top layer over time to one vector per sequence, and back.
 
-"last" is the final hidden state, which for the reverse direction is its output at the first time step. A sequence
-without a time step pools to its initial hidden state ("last") or to zeros ("mean", "max").
+"last" is the output at the last time step of each direction, for the reverse one the first. A sequence without a time
+step pools to its initial hidden state ("last") or to zeros ("mean", "max").
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ def pool(pass_: StackPass, pooling: str) -> Array:
     """Features of shape (N, H * directions)."""
     if pooling == "last":
         n_directions = len(suffixes(pass_.parameters)[0])
-        return np.concatenate([after[0] for after in pass_.state[-n_directions:]], axis=1)
+        features = np.concatenate([after[0] for after in pass_.state[-n_directions:]], axis=1)
+        for i, y in enumerate(pass_.outputs):
+            if len(y):
+                size = y.shape[1] // n_directions
+                features[i] = np.concatenate([y[-1, :size], y[0, size:]])
+        return features
     features = np.zeros((len(pass_.outputs), pass_.outputs[0].shape[1]))
     for i, y in enumerate(pass_.outputs):
         if len(y):
@@ -30,8 +35,14 @@ def pool_backward(pass_: StackPass, pooling: str, d_features: Array) -> tuple[li
     d_state = [np.zeros_like(after) for after in pass_.state]
     if pooling == "last":
         n_directions = len(suffixes(pass_.parameters)[0])
-        for direction, part in enumerate(np.split(np.asarray(d_features), n_directions, axis=1)):
-            d_state[len(d_state) - n_directions + direction][0] += part
+        size = d_features.shape[1] // n_directions
+        for direction in range(n_directions):
+            columns = slice(direction * size, (direction + 1) * size)
+            for i, d_y in enumerate(d_outputs):
+                if len(d_y):
+                    d_y[-1 if direction == 0 else 0, columns] += d_features[i, columns]
+                else:
+                    d_state[len(d_state) - n_directions + direction][0, i] += d_features[i, columns]
         return d_outputs, d_state
     for i, y in enumerate(pass_.outputs):
         for column in range(y.shape[1] if len(y) else 0):

@@ -23,6 +23,8 @@ class StackPass(NamedTuple):
     parameters: Mapping[str, NDArray]
     layers: list[list[tuple[list[Array], list[list[Any]]]]]  # [layer][direction]: inputs and tapes of every sequence
     dropout_factors: Sequence[Sequence[Array]] | None
+    recurrent_factors: Sequence[Array] | None
+    residual: list[bool]  # of every layer
 
 
 def suffixes(parameters: Mapping[str, NDArray]) -> list[list[str]]:
@@ -33,14 +35,17 @@ def suffixes(parameters: Mapping[str, NDArray]) -> list[list[str]]:
 
 
 def run_sequence(
-    cell: Cell, weights: Mapping[str, Array], x: Array, state: Array
+    cell: Cell, weights: Mapping[str, Array], x: Array, state: Array, factor: Array | float = 1.0
 ) -> tuple[Array, Array, list[tuple[Array, Array, Any]]]:
-    """One direction of one layer over one sequence (T, D): outputs (T, H), final state, what the adjoint needs."""
+    """One direction of one layer over one sequence (T, D): outputs (T, H), final state, what the adjoint needs.
+
+    `factor` (H,) multiplies the hidden state on its way into the recurrent product, and nowhere else.
+    """
     outputs, tape = np.zeros((len(x), state.shape[1])), []
     for t in range(len(x)):
         x_projection = weights["weight_ih"] @ x[t] + weights["bias_ih"]
-        h_projection = weights["weight_hh"] @ state[0] + weights["bias_hh"]
-        h_before = state[0]
+        h_before = state[0] * factor
+        h_projection = weights["weight_hh"] @ h_before + weights["bias_hh"]
         state, kept = cell.step(x_projection, h_projection, state)
         outputs[t] = state[0]
         tape.append((x[t], h_before, kept))
@@ -48,7 +53,12 @@ def run_sequence(
 
 
 def run_sequence_backward(
-    cell: Cell, weights: Mapping[str, Array], tape: list[tuple[Array, Array, Any]], d_outputs: Array, d_state: Array
+    cell: Cell,
+    weights: Mapping[str, Array],
+    tape: list[tuple[Array, Array, Any]],
+    d_outputs: Array,
+    d_state: Array,
+    factor: Array | float = 1.0,
 ) -> tuple[dict[str, Array], Array, Array]:
     """The adjoint of `run_sequence`: gradient of the weights, of the sequence, of the initial state."""
     gradient = {name: np.zeros_like(weight) for name, weight in weights.items()}
@@ -64,7 +74,7 @@ def run_sequence_backward(
         gradient["bias_hh"] += d_h_projection
         d_x[t] = weights["weight_ih"].T @ d_x_projection
         d_state = d_state.copy()
-        d_state[0] += weights["weight_hh"].T @ d_h_projection
+        d_state[0] += factor * (weights["weight_hh"].T @ d_h_projection)
     return gradient, d_x, d_state
 
 
@@ -79,15 +89,19 @@ def forward(
     sequences: Sequence[NDArray],
     state: Sequence[NDArray] | None = None,
     dropout_factors: Sequence[Sequence[Array]] | None = None,
+    recurrent_factors: Sequence[Array] | None = None,
+    residual: bool = False,
 ) -> StackPass:
     """Run the stack.
 
     `dropout_factors[l][i]`, of the shape of the output of layer l for sequence i, multiplies that output on its way to
-    layer l + 1.
+    layer l + 1. `recurrent_factors[k][i]` (H,) multiplies the hidden state of sequence i in the recurrent product of
+    layer and direction k. With `residual` every layer but the first adds its input to its output, if they are equally
+    wide.
     """
     kind = CELLS[cell]
     inputs = [np.asarray(x, dtype=np.float64) for x in sequences]
-    final, layers = [], []
+    final, layers, residuals = [], [], []
     for layer, directions in enumerate(suffixes(parameters)):
         per_direction, kept = [], []
         for suffix in directions:
@@ -100,17 +114,22 @@ def forward(
             after, outputs, tapes = before.copy(), [], []
             reverse = suffix.endswith("_reverse")
             for i, x in enumerate(inputs):
-                y, after[:, i], tape = run_sequence(kind, weights, x[::-1] if reverse else x, before[:, i])
+                factor = 1.0 if recurrent_factors is None else recurrent_factors[len(final)][i]
+                y, after[:, i], tape = run_sequence(kind, weights, x[::-1] if reverse else x, before[:, i], factor)
                 outputs.append(y[::-1] if reverse else y)
                 tapes.append(tape)
             final.append(after)
             per_direction.append(outputs)
             kept.append((inputs, tapes))
         layers.append(kept)
+        below = inputs
         inputs = [np.concatenate(parts, axis=1) for parts in zip(*per_direction, strict=True)]
+        residuals.append(residual and layer > 0 and inputs[0].shape[1] == below[0].shape[1])
+        if residuals[-1]:
+            inputs = [y + x for y, x in zip(inputs, below, strict=True)]
         if dropout_factors is not None and layer < len(dropout_factors):
             inputs = [y * factor for y, factor in zip(inputs, dropout_factors[layer], strict=True)]
-    return StackPass(inputs, final, cell, parameters, layers, dropout_factors)
+    return StackPass(inputs, final, cell, parameters, layers, dropout_factors, recurrent_factors, residuals)
 
 
 def backward(
@@ -141,12 +160,16 @@ def backward(
             for i, tape in enumerate(pass_.layers[layer][direction][1]):
                 d_y = d_outputs[i][:, columns]
                 reverse = suffix.endswith("_reverse")
+                place = layer * n_directions + direction
+                factor = 1.0 if pass_.recurrent_factors is None else pass_.recurrent_factors[place][i]
                 one, d_x, d_before[:, i] = run_sequence_backward(
-                    kind, weights, tape, d_y[::-1] if reverse else d_y, d_before[:, i]
+                    kind, weights, tape, d_y[::-1] if reverse else d_y, d_before[:, i], factor
                 )
                 for name in total:
                     total[name] += one[name]
                 d_inputs[i] += d_x[::-1] if reverse else d_x
             gradient.update({name + suffix: value for name, value in total.items()})
+        if pass_.residual[layer]:
+            d_inputs = [d_x + d_y for d_x, d_y in zip(d_inputs, d_outputs, strict=True)]
         d_outputs = d_inputs
     return gradient, list(d_outputs), d_initial

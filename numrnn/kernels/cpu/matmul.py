@@ -16,6 +16,7 @@ __all__ = [
     "SUM_COLUMNS",
     "SUM_PITCH",
     "SUM_ROWS",
+    "add_rows",
     "multiply",
     "multiply_transposed",
     "pack_columns",
@@ -77,6 +78,16 @@ def multiply(
                     c_pitch,
                 )
                 row += height
+
+
+@kernel
+def add_rows(source, source_pitch, source_rows, n_rows, n_columns, target, target_rows, target_pitch):
+    """Add row source_rows[r] of one matrix to row target_rows[r] of another, for r < n_rows, n_columns of them."""
+    for row in range(n_rows):
+        source0 = source_rows[row] * source_pitch
+        target0 = target_rows[row] * target_pitch
+        for column in range(n_columns):
+            target[target0 + column] += source[source0 + column]
 
 
 @inline

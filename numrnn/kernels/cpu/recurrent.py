@@ -21,6 +21,7 @@ from numrnn.kernels.cpu.matmul import multiply
 from numrnn.kernels.equations import CELLS, Cell
 from numrnn.kernels.jit import specialize
 from numrnn.kernels.simd import (
+    fma,
     lanes,
     load,
     load_partial,
@@ -28,6 +29,7 @@ from numrnn.kernels.simd import (
     store,
     store_partial,
     store_slots,
+    zeros_like,
 )
 
 __all__ = ["RECURRENT"]
@@ -46,6 +48,8 @@ def forward(
     hidden_size,
     padded,
     state,
+    hidden,
+    mask,
     n_sequences,
     offsets,
     identity,
@@ -60,12 +64,14 @@ def forward(
     chunk_rows,
     saved,
     previous,
+    previous_hidden,
     output,
     output_rows,
     output_column,
     output_pitch,
     training,
     has_output,
+    has_mask,
 ):
     """Walk sequences begin to end through all time steps.
 
@@ -74,6 +80,9 @@ def forward(
     state. Writes output[output_rows[r], output_column:+hidden_size] if has_output, and if training, for the backward
     pass, saved (n_rows, n_slots * padded): the activated gates, and previous (n_rows, n_states * padded): the states
     before the step. z and chunk_rows are scratch for as many rows as chunk_rows has, at least end - begin.
+
+    The recurrent product reads hidden, which is state itself or, if has_mask, h * mask (n_sequences, padded), kept
+    there from step to step; then, if training, previous_hidden (n_rows, padded) receives what the product read.
     """
     n_lanes = lanes(state)
     slots = N_SLOTS * units
@@ -132,7 +141,7 @@ def forward(
                 continue
             at = row * slots
             multiply(
-                state,
+                hidden,
                 0,
                 identity,
                 begin,
@@ -168,6 +177,10 @@ def forward(
                     if training:
                         store_slots(saved, packed * N_SLOTS * padded + unit, padded, gates)
                         store_slots(previous, packed * N_STATES * padded + unit, padded, old)
+                    if has_mask:
+                        if training:
+                            store(previous_hidden, packed * padded + unit, load(hidden, state_row + unit))
+                        store(hidden, state_row + unit, new[0] * load(mask, state_row + unit))
                     if has_output:
                         if unit + n_lanes <= hidden_size:
                             store(output, out + unit, new[0])
@@ -188,6 +201,8 @@ def backward(
     hidden_size,
     padded,
     d_state,
+    d_hidden,
+    mask,
     n_sequences,
     offsets,
     identity,
@@ -203,13 +218,15 @@ def backward(
     output_column,
     output_pitch,
     has_output,
+    has_mask,
 ):
     """Walk sequences begin to end back through all time steps.
 
     Reads saved and previous as `forward` left them, hidden_panels (as `pack_rows` writes the columns of weight_hh for
     the units of this call) and, if has_output, d_output[output_rows[r], output_column:+hidden_size]. Overwrites saved
     with the gradients of the pre-activations, and d_state (n_states, n_sequences, padded), the gradients of the final
-    states, with those of the initial states.
+    states, with those of the initial states. If has_mask, the recurrent product read h * mask (n_sequences, padded);
+    then d_hidden is scratch of the shape of mask.
     """
     n_lanes = lanes(d_state)
     slots = N_SLOTS * padded
@@ -248,6 +265,13 @@ def backward(
             # The product takes the gradients of all units.
             meetings += 1
             meet(counter, n_threads, meetings)
+        # Where there is no mask the product is added in place.
+        target = d_hidden if has_mask else d_state
+        corner = begin * padded + unit_begin
+        if has_mask:
+            for i in range(alive):
+                for at in range(corner + i * padded, corner + i * padded + units, n_lanes):
+                    store(d_hidden, at, zeros_like(load(d_hidden, at)))
         multiply(
             saved,
             (first + begin) * slots + hidden_first,
@@ -259,13 +283,17 @@ def backward(
             0,
             hidden_columns,
             units,
-            d_state,
-            begin * padded + unit_begin,
+            target,
+            corner,
             padded,
-            d_state,
-            begin * padded + unit_begin,
+            target,
+            corner,
             padded,
         )
+        if has_mask:
+            for i in range(alive):
+                for at in range(corner + i * padded, corner + i * padded + units, n_lanes):
+                    store(d_state, at, fma(load(d_hidden, at), load(mask, at), load(d_state, at)))
 
 
 def advance(x, states, layer, weights, workspace, identity, padded, results):
