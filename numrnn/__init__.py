@@ -16,6 +16,7 @@ _HOMES = {
     "RNNRegressor": "numrnn.estimators",
     "ModelFileError": "numrnn.persistence",
     "load": "numrnn.persistence",
+    "PerStep": "numrnn.steps",
     "SequenceEncoder": "numrnn.text",
     "datasets": "numrnn.datasets",
     "plots": "numrnn.plots",
@@ -26,6 +27,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "ModelFileError",
+    "PerStep",
     "RNNClassifier",
     "RNNRegressor",
     "SequenceEncoder",
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from numrnn.estimators import RNNClassifier, RNNRegressor
     from numrnn.layers import GRU, LSTM, RNN
     from numrnn.persistence import ModelFileError, load
+    from numrnn.steps import PerStep
     from numrnn.text import SequenceEncoder
 
 

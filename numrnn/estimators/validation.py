@@ -14,7 +14,7 @@ from sklearn.utils.validation import validate_data
 
 from numrnn.packing import Sequences
 
-__all__ = ["check_sample_weight", "merge_equal_samples", "to_sequences", "warn_if_unscaled"]
+__all__ = ["check_sample_weight", "is_list_of_sequences", "merge_equal_samples", "to_sequences", "warn_if_unscaled"]
 
 # A feature whose magnitude is outside this range, or whose mean is so many times its range, is called unscaled.
 _LARGEST_MAGNITUDE = 10.0
@@ -24,7 +24,7 @@ _LARGEST_OFFSET = 10.0
 _STEPS_FOR_SCALE = 100_000
 
 
-def to_sequences(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool) -> Sequences:
+def to_sequences(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool, allow_nan: bool = False) -> Sequences:
     """Sequences of whatever an estimator accepts as X.
 
     ====================================================  ============================  ================
@@ -48,6 +48,8 @@ def to_sequences(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool) -> Seq
         float32 or float64. An array of this type in C order is not copied.
     reset : bool
         Whether this is the X that the estimator learns its features from.
+    allow_nan : bool, default=False
+        Whether a value may be missing.
 
     Returns
     -------
@@ -68,13 +70,18 @@ def to_sequences(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool) -> Seq
             validate_data(estimator, X, reset=reset, skip_check_array=True, ensure_2d=False)
         else:
             if _rank(X) < 3:
-                return _from_matrix(estimator, X, dtype, reset=reset)
+                return _from_matrix(estimator, X, dtype, reset=reset, allow_nan=allow_nan)
             sequences = _from_cube(estimator, X, dtype, reset=reset)
     _check_n_features(estimator, sequences.n_features, reset=reset)
-    _check_finite(sequences)
+    _check_finite(sequences, allow_nan=allow_nan)
     if reset:
         estimator._univariate_columns = False
     return sequences
+
+
+def is_list_of_sequences(X: Any) -> bool:
+    """Whether `to_sequences` reads X as a list of sequences, not as one array."""
+    return _as_list_of_sequences(X) is not None
 
 
 def _rank(X: Any) -> int:
@@ -103,7 +110,7 @@ def _is_array(element: Any) -> bool:
     return getattr(element, "ndim", 0) > 0
 
 
-def _from_matrix(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool) -> Sequences:
+def _from_matrix(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool, allow_nan: bool) -> Sequences:
     """Each row is a univariate sequence. Raises scikit-learn's own errors."""
     # Columns are compared one by one with those seen in fit, unless these were time steps of no fixed number.
     same_columns = reset or estimator._univariate_columns
@@ -114,7 +121,7 @@ def _from_matrix(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool) -> Seq
         X = check_array(X, input_name="X", estimator=estimator, **settings)
         _check_n_features(estimator, 1, reset=False, shape=X.shape)
     sequences = Sequences.from_padded(X[:, :, np.newaxis])
-    _check_finite(sequences)
+    _check_finite(sequences, allow_nan=allow_nan)
     if reset:
         estimator._univariate_columns = True
         estimator._input_size = 1
@@ -199,17 +206,18 @@ def _check_n_features(estimator: Any, n_features: int, *, reset: bool, shape: tu
         )
 
 
-def _check_finite(sequences: Sequences) -> None:
+def _check_finite(sequences: Sequences, *, allow_nan: bool) -> None:
     """Raise an error that says where the first value is that is not a finite number."""
     values = sequences.values
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(values.sum()):
             return
-    bad_rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if len(bad_rows) == 0:  # only the sum was too large
+    bad = np.isinf(values) if allow_nan else ~np.isfinite(values)
+    bad_rows = np.flatnonzero(bad.any(axis=1))
+    if len(bad_rows) == 0:  # only the sum was too large, or values may be missing
         return
     row = int(bad_rows[0])
-    feature = int(np.flatnonzero(~np.isfinite(values[row]))[0])
+    feature = int(np.flatnonzero(bad[row])[0])
     sample = int(np.searchsorted(sequences.starts, row, side="right")) - 1
     what = "NaN" if np.isnan(values[row, feature]) else f"infinity or a value too large for {values.dtype!r}"
     where = f"sample {sample}, time step {row - int(sequences.starts[sample])}, feature {feature}"
