@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from benchmarks.peers.contests import Contest, is_installed, thread_counts
 from benchmarks.peers.timing import OURS, Contestant
 from benchmarks.suite.training import estimator_for, fit
-from benchmarks.suite.workloads import Size, data_set, make_layer
+from benchmarks.suite.workloads import data_set
+from numrnn.network import Network
+from numrnn.packing import Sequences
 
 __all__ = ["fit_contest"]
 
@@ -30,58 +33,47 @@ def _loss(name: str, outputs: NDArray, y: NDArray) -> float:
 
 def _network(cell: str, n_inputs: int, n_outputs: int) -> Any:
     """A PyTorch module: recurrent layer, last hidden state, dense readout."""
-    import torch
+    from benchmarks.peers.pytorch_training import TorchNetwork
 
-    from benchmarks.peers.pytorch import torch_layer
-
-    class Network(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.recurrent = torch_layer(make_layer(cell, Size(1, 1, n_inputs, HIDDEN)), cell)
-            self.readout = torch.nn.Linear(HIDDEN, n_outputs)
-
-        def forward(self, x: Any) -> Any:
-            return self.readout(self.recurrent(x)[0][:, -1])
-
-    torch.manual_seed(0)
-    return Network()
+    network = Network(
+        cell="rnn_tanh" if cell == "rnn" else cell,
+        input_size=n_inputs,
+        hidden_sizes=(HIDDEN,),
+        n_outputs=n_outputs,
+        loss="cross_entropy" if n_outputs > 1 else "squared_error",
+    )
+    network.initialize(np.random.RandomState(0))
+    return TorchNetwork(network)
 
 
 def _torch_fit(name: str, cell: str, X: NDArray, y: NDArray, epochs: int) -> Callable[[], Any]:
-    """A plain loop: data in tensors, shuffled by index, a fused Adam, the losses read once per epoch."""
-    import torch
+    """A plain loop over minibatches."""
+    from benchmarks.peers.pytorch_training import TrainingSettings, train
 
     classify = name == "digits"
-    inputs = torch.from_numpy(X)
-    targets = torch.from_numpy(y if classify else y[:, np.newaxis])
-    batch_size = BATCH_SIZES[name]
-    loss_function = torch.nn.CrossEntropyLoss() if classify else torch.nn.MSELoss()
+    sequences = Sequences.from_padded(X)
+    targets = y if classify else y[:, np.newaxis]
+    settings = TrainingSettings(
+        loss="cross_entropy" if classify else "squared_error",
+        solver="adam",
+        learning_rate=lambda epoch: LEARNING_RATE,
+        batch_size=BATCH_SIZES[name],
+        n_epochs=epochs,
+    )
 
     def call() -> Any:
         network = _network(cell, X.shape[2], 10 if classify else 1)
-        solver = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
-        for _ in range(epochs):
-            order = torch.randperm(len(inputs))
-            total = torch.zeros(())
-            for batch in order.split(batch_size):
-                solver.zero_grad(set_to_none=True)
-                loss = loss_function(network(inputs[batch]), targets[batch])
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                solver.step()
-                total += loss.detach() * len(batch)
-            total.item()
+        train(network, sequences, targets, settings, np.random.RandomState(0))
         return network
 
     return call
 
 
 def _torch_outputs(name: str, network: Any, X: NDArray) -> NDArray:
-    import torch
+    from benchmarks.peers.pytorch_training import outputs_of
 
-    with torch.inference_mode():
-        outputs = network(torch.from_numpy(X))
-        return (outputs.softmax(1) if name == "digits" else outputs).numpy()
+    outputs = outputs_of(network, Sequences.from_padded(X))
+    return softmax(outputs, axis=1) if name == "digits" else outputs
 
 
 def _skorch_fit(name: str, cell: str, X: NDArray, y: NDArray, epochs: int) -> Callable[[], Any]:

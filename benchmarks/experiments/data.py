@@ -1,0 +1,134 @@
+"""Readers of the data sets: files to arrays, nothing scaled, official splits."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["DataNotFound", "data_folder", "folder_of", "read_idx", "read_mnist", "read_ts", "read_ucr_uea"]
+
+_BESIDE_THE_REPOSITORY = Path(__file__).resolve().parents[3] / "shared" / "data"
+_IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+class DataNotFound(FileNotFoundError):
+    """The data of an experiment is not on this machine."""
+
+
+def data_folder(given: str | os.PathLike[str] | None = None) -> Path:
+    """The folder that holds the data sets.
+
+    Parameters
+    ----------
+    given : path-like, default=None
+        None is the environment variable NUMRNN_DATA, and without it ``shared/data`` beside the repository.
+
+    Raises
+    ------
+    DataNotFound
+        If there is no such folder.
+    """
+    asked = given if given is not None else os.environ.get("NUMRNN_DATA")
+    folder = Path(asked) if asked else _BESIDE_THE_REPOSITORY
+    if not folder.is_dir():
+        raise DataNotFound(
+            f"there is no folder {folder}; expected one that holds the data sets (mnist, ucr_uea, ...): name it by "
+            "--data DIR or by the environment variable NUMRNN_DATA"
+        )
+    return folder
+
+
+def folder_of(data: Path, name: str) -> Path:
+    """The folder of one data set.
+
+    Raises
+    ------
+    DataNotFound
+        If it is not there.
+    """
+    folder = data / name
+    if not folder.is_dir():
+        there = sorted(path.name for path in data.iterdir() if path.is_dir())
+        raise DataNotFound(f"there is no data set {name!r} in {data}, which holds {', '.join(there) or 'nothing'}")
+    return folder
+
+
+def read_idx(path: Path) -> NDArray:
+    """An array from a file in the idx format of MNIST, compressed by gzip.
+
+    Raises
+    ------
+    ValueError
+        If the file is not of that format, or is not complete.
+    """
+    content = gzip.decompress(path.read_bytes())
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_TYPES:
+        raise ValueError(f"{path} is no idx file: it begins with {content[:4]!r}, expected 0, 0, type, rank")
+    rank = content[3]
+    shape = tuple(int(size) for size in np.frombuffer(content, dtype=">u4", count=rank, offset=4))
+    values = np.frombuffer(content, dtype=_IDX_TYPES[content[2]], offset=4 + 4 * rank)
+    if values.size != int(np.prod(shape)):
+        raise ValueError(f"{path} has {values.size} values, expected {int(np.prod(shape))} of an array {shape}")
+    return values.reshape(shape)
+
+
+@lru_cache(maxsize=1)
+def read_mnist(data: Path) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    """Handwritten digits.
+
+    Returns
+    -------
+    X_train, y_train, X_test, y_test
+        60,000 and 10,000 images (n, 28, 28) with values from 0 (paper) to 1 (ink), and their digits.
+    """
+    folder = folder_of(data, "mnist")
+    parts: list[NDArray] = []
+    for part in ("train", "t10k"):
+        parts.append(read_idx(folder / f"{part}-images-idx3-ubyte.gz").astype(np.float32) / np.float32(255))
+        parts.append(read_idx(folder / f"{part}-labels-idx1-ubyte.gz").astype(np.int64))
+    return parts[0], parts[1], parts[2], parts[3]
+
+
+def read_ts(path: Path) -> tuple[list[NDArray[np.float64]], NDArray]:
+    """Time series and class labels from a file in the ts format of the UCR/UEA archive, compressed by gzip or not.
+
+    Returns
+    -------
+    X : list of ndarray of shape (n_timesteps_i, n_dimensions)
+    y : ndarray of str, shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If a case has no label, another number of dimensions than the others, or dimensions of different lengths.
+    """
+    raw = path.read_bytes()
+    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+    X: list[NDArray[np.float64]] = []
+    labels: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        line = line.strip()
+        if not line or line[0] in "#@":
+            continue
+        *dimensions, label = line.split(":")
+        if not dimensions:
+            raise ValueError(f"{path}, line {number}: expected dimensions and a label with ':' between them")
+        columns = [np.array(dimension.split(","), dtype=np.float64) for dimension in dimensions]
+        if len({len(column) for column in columns}) > 1 or (X and len(columns) != X[0].shape[1]):
+            raise ValueError(f"{path}, line {number}: dimensions that are not like those of the other cases")
+        X.append(np.column_stack(columns))
+        labels.append(label)
+    return X, np.array(labels)
+
+
+def read_ucr_uea(
+    data: Path, name: str
+) -> tuple[list[NDArray[np.float64]], NDArray, list[NDArray[np.float64]], NDArray]:
+    """Training and test part of a data set of the UCR/UEA archive: X_train, y_train, X_test, y_test as of `read_ts`."""
+    folder = folder_of(folder_of(data, "ucr_uea"), name)
+    return (*read_ts(folder / f"{name}_TRAIN.ts.gz"), *read_ts(folder / f"{name}_TEST.ts.gz"))
