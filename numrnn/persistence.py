@@ -35,7 +35,10 @@ from numrnn.training.loop import TrainingState
 
 __all__ = ["ModelFileError", "load", "save"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+
+# What files of earlier versions of the format do not say, because it was always so.
+_BEFORE_VERSION_2 = {"_per_step": False}
 
 _ESTIMATORS: dict[str, type[RecurrentEstimator]] = {"RNNClassifier": RNNClassifier, "RNNRegressor": RNNRegressor}
 
@@ -45,6 +48,7 @@ _ATTRIBUTES: dict[str, tuple[type, ...]] = {
     "feature_names_in_": (np.ndarray,),
     "_input_size": (int,),
     "_univariate_columns": (bool,),
+    "_per_step": (bool,),
     "classes_": (np.ndarray,),
     "n_outputs_": (int,),
     "_column": (bool,),
@@ -280,12 +284,18 @@ def _rebuild(metadata: Mapping[str, str], tensors: Mapping[str, NDArray]) -> Rec
         raise ModelFileError(f"unknown estimator {description['estimator']!r}, expected one of {sorted(_ESTIMATORS)}")
     kind = _ESTIMATORS[description["estimator"]]
     parameters = {key: _value(plain) for key, plain in description["parameters"].items()}
+    attributes = {key: _value(plain) for key, plain in description["attributes"].items()}
     expected = set(kind._get_param_names())
-    if set(parameters) != expected:
-        raise ModelFileError(f"parameters {sorted(set(parameters) ^ expected)} are missing or unknown")
+    missing, unknown = expected - set(parameters), set(parameters) - expected
+    if int(version) < FORMAT_VERSION:
+        # Parameters that are younger than the file have their defaults: what the estimator did without them.
+        missing = set()
+        attributes = {**_BEFORE_VERSION_2, **attributes}
+    if missing or unknown:
+        raise ModelFileError(f"parameters {sorted(missing | unknown)} are missing or unknown")
     model = kind(**parameters)
     model._validate_params()
-    _restore_attributes(model, {key: _value(plain) for key, plain in description["attributes"].items()})
+    _restore_attributes(model, attributes)
     _restore_network(model, description["network"], tensors)
     return model
 

@@ -119,7 +119,7 @@ def test_ragged_sequences(rng):
     [
         (np.array([0, 1, np.nan, 0, 1, 0]), "Input y contains NaN"),
         (np.array([0, 1, np.inf, 0, 1, 0]), "Input y contains infinity"),
-        (np.zeros((6, 2, 2)), r"y should be a 1d array, or a 2d array of several outputs, got shape \(6, 2, 2\)"),
+        (np.zeros((6, 3, 2, 2)), r"y should be a 1d array, a 2d array .* got shape \(6, 3, 2, 2\)"),
         (np.zeros((6, 0)), r"Found array with 0 feature\(s\)"),
         (np.array(list("abcdef")), "could not convert string to float"),
         (1e200 * np.arange(6), "too large for their variance"),

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -135,7 +136,7 @@ def test_training_goes_on_from_a_file(file):
 def test_tensors_have_the_names_and_shapes_of_pytorch(file):
     with safe_open(file, framework="numpy") as content:
         shapes = {key: content.get_tensor(key).shape for key in content.keys()}  # noqa: SIM118
-        assert content.metadata()["format_version"] == "1"
+        assert content.metadata()["format_version"] == str(persistence.FORMAT_VERSION)
     assert shapes == {
         "weight_ih_l0": (12, 2),
         "weight_hh_l0": (12, 3),
@@ -270,7 +271,7 @@ def test_error_is_a_value_error():
     assert issubclass(ModelFileError, ValueError)
 
 
-def rewrite(file, change, *, version="1"):
+def rewrite(file, change, *, version=str(persistence.FORMAT_VERSION)):
     """The same file with other contents and a checksum that fits them."""
     with safe_open(file, framework="numpy") as content:
         metadata = dict(content.metadata())
@@ -288,10 +289,10 @@ def test_rewriting_alone_is_harmless(model, file):
     assert_same_model(numrnn.load(file), model, X)
 
 
-@pytest.mark.parametrize("version", ["2", "77"])
+@pytest.mark.parametrize("version", ["3", "77"])
 def test_newer_version(file, version):
     rewrite(file, lambda description, tensors: None, version=version)
-    with pytest.raises(ModelFileError, match=rf"has format version {version}, .*reads up to format version 1: upgrade"):
+    with pytest.raises(ModelFileError, match=rf"has format version {version}, .*reads up to format version 2: upgrade"):
         numrnn.load(file)
 
 
@@ -380,3 +381,45 @@ def test_checksum_covers_tensors_and_description(file):
 
     alter("tensor", np.float32(1e-3))
     alter("description", None)
+
+
+# -------------------------------------------------------------------------------------- files of earlier versions
+DATA = Path(__file__).parent / "data"
+WAVES = np.sin(np.arange(6 * 4 * 2)).reshape(6, 4, 2)
+
+
+def test_classifier_of_version_1_predicts_what_it_did_when_it_was_written():
+    model = numrnn.load(DATA / "classifier_version_1.safetensors")
+    assert (
+        model.get_params()
+        == RNNClassifier(
+            hidden_layer_sizes=(3, 2),
+            bidirectional=True,
+            dropout=0.25,
+            max_iter=3,
+            random_state=0,
+            class_weight="balanced",
+            n_jobs=1,
+        ).get_params()
+    )
+    assert model.classes_.tolist() == ["no", "yes"]
+    expected = [0.459230604, 0.458185786, 0.541159289, 0.513961600, 0.440771060, 0.453074318]
+    np.testing.assert_allclose(model.predict_proba(WAVES)[:, 1], expected, rtol=1e-5)
+    np.testing.assert_allclose(model.loss_curve_, [0.6874829713506007, 0.7304685678849827, 0.6977021319717908])
+    assert len(model.set_params(warm_start=True).fit(WAVES, ["no", "yes"] * 3).loss_curve_) == 6
+
+
+def test_regressor_of_version_1_predicts_what_it_did_when_it_was_written(tmp_path):
+    model = numrnn.load(DATA / "regressor_version_1.safetensors")
+    expected = [
+        [0.03218492804227284, 100.07127697126121],
+        [-0.19851848311279674, 100.2109355859719],
+        [-0.17262607070236916, 100.32855116467175],
+        [-0.2100966376454072, 100.3321398820322],
+        [-0.031248323161523456, 100.0858723070836],
+        [-0.13846689868245834, 100.17116899335599],
+    ]
+    np.testing.assert_allclose(model.predict(WAVES), expected, rtol=1e-12)
+    assert model.loss == "huber"
+    model.save(tmp_path / "m")
+    assert_same_model(numrnn.load(tmp_path / "m"), model, WAVES)

@@ -11,6 +11,7 @@ import pytest
 from scipy import sparse
 
 from numrnn import RNNClassifier, RNNRegressor
+from numrnn.estimators.targets import Targets
 from numrnn.estimators.validation import check_sample_weight, merge_equal_samples, to_sequences, warn_if_unscaled
 from numrnn.packing import Sequences
 
@@ -214,6 +215,8 @@ def test_other_number_of_features_than_in_fit(fitted_on, X, message):
         ([0.0, 0.0, 0.0], "Sample weights must contain at least one non-zero number"),
         ([1.0, np.nan, 1.0], "Input sample_weight contains NaN"),
         (0.0, "all of them are zero"),
+        ([1.0, 1e-310, 1.0], "numbers as small as 1e-310; .*multiply all of them by one number"),
+        (1e308, r"numbers as large as 1e\+308; .*multiply all of them by one number"),
     ],
 )
 def test_bad_sample_weights(weights, message):
@@ -224,6 +227,7 @@ def test_bad_sample_weights(weights, message):
 def test_sample_weights():
     assert check_sample_weight(None, 3) is None
     np.testing.assert_array_equal(check_sample_weight(2, 3), [2.0, 2.0, 2.0])
+    np.testing.assert_array_equal(check_sample_weight([0.0, 1e-307, 1e300], 3), [0.0, 1e-307, 1e300])
     np.testing.assert_array_equal(check_sample_weight(pd.Series([1, 0, 2]), 3), [1.0, 0.0, 2.0])
 
 
@@ -239,27 +243,32 @@ def test_merging_depends_neither_on_order_nor_on_repetition(rng):
     base = [rng.normal(size=(length, 2)) for length in (3, 1, 4, 3)]
     y = np.array([1, 0, 1, 0])
     weights = np.array([2.0, 1.0, 3.0, 1.0])
-    once = merge_equal_samples(Sequences.from_list(base), y, weights, limit=4)
+    once = merge_equal_samples(Sequences.from_list(base), Targets.of_samples(y), weights, limit=4)
     numbers = rng.permutation(np.repeat(np.arange(4), [2, 1, 3, 1]))
-    repeated = merge_equal_samples(Sequences.from_list([base[i] for i in numbers]), y[numbers], None, limit=4)
+    again = Sequences.from_list([base[i] for i in numbers])
+    repeated = merge_equal_samples(again, Targets.of_samples(y[numbers]), None, limit=4)
     assert once is not None and repeated is not None
     for a, b in zip(once[0], repeated[0], strict=True):
         np.testing.assert_array_equal(a, b)
-    np.testing.assert_array_equal(once[1], repeated[1])
+    np.testing.assert_array_equal(once[1].rows(), repeated[1].rows())
     np.testing.assert_array_equal(once[2], repeated[2])
     assert once[2].sum() == 7
 
 
 def test_samples_with_different_targets_or_lengths_stay_apart():
     zeros = [np.zeros((2, 1)), np.zeros((2, 1)), np.zeros((1, 1))]
-    merged = merge_equal_samples(Sequences.from_list(zeros), np.array([0, 1, 0]), None, limit=9)
+    merged = merge_equal_samples(Sequences.from_list(zeros), Targets.of_samples(np.array([0, 1, 0])), None, limit=9)
+    assert merged is not None
+    assert len(merged[0]) == 3
+    steps = Targets(Sequences.from_list([np.zeros((2, 1)), np.array([[0.0], [1.0]]), np.zeros((1, 1))]), True)
+    merged = merge_equal_samples(Sequences.from_list(zeros), steps, None, limit=9)
     assert merged is not None
     assert len(merged[0]) == 3
 
 
 def test_more_distinct_samples_than_the_limit():
     sequences = Sequences.from_padded(np.arange(4.0).reshape(4, 1, 1))
-    assert merge_equal_samples(sequences, np.zeros(4), None, limit=3) is None
+    assert merge_equal_samples(sequences, Targets.of_samples(np.zeros(4)), None, limit=3) is None
 
 
 # ----------------------------------------------------------------------------------------------------------- scale

@@ -6,6 +6,8 @@ import math
 import os
 import warnings
 from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -14,12 +16,19 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_array, check_consistent_length, check_random_state
+from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from numrnn.estimators.validation import check_sample_weight, merge_equal_samples, to_sequences, warn_if_unscaled
+from numrnn.estimators.targets import Targets
+from numrnn.estimators.validation import (
+    check_sample_weight,
+    in_form_of,
+    merge_equal_samples,
+    to_sequences,
+    warn_if_unscaled,
+)
 from numrnn.network import Network
 from numrnn.packing import Sequences
 from numrnn.training.loop import TrainingState, train
@@ -32,8 +41,10 @@ __all__ = ["RecurrentEstimator", "automatic_batch_size", "network_from", "networ
 _FULL_BATCH = 16
 _LARGEST_AUTOMATIC_BATCH = 256
 
-# Targets, and weights or none.
+# Rows of targets, and weights or none.
 Prepared = tuple[NDArray, NDArray[np.float64] | None]
+# What the network is trained on or judged by: sequences, rows of targets, weights of the rows or none.
+NetworkData = tuple[Sequences, NDArray, NDArray[np.float64] | None]
 
 
 def automatic_batch_size(n_samples: int) -> int:
@@ -80,20 +91,30 @@ def _solver_is_stochastic(estimator: Any) -> bool:
     return True
 
 
-class RecurrentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
-    """Base of the estimators. A subclass says what its targets are.
+class _Fitted:
+    """Attributes of a fitted estimator that are not its own, and no parameters of its constructor."""
 
-    Attributes of a fitted estimator that are not its own: `_network`; `_state`, what a warm start goes on from;
-    `_random`, its source of random numbers; `_input_size`, the features of a time step; `_univariate_columns`, whether
-    it was fitted on a matrix whose columns are time steps.
-    """
+    # What a warm start goes on from.
+    _network: Network
+    _state: TrainingState
+    _random: np.random.RandomState
+    # Features of a time step; whether it was fitted on a matrix whose columns are time steps; whether there is a target
+    # for every time step.
+    _input_size: int
+    _univariate_columns: bool
+    _per_step: bool
+
+
+# The constructor of every estimator is made from its fields: those here, then its own.
+@dataclass(eq=False, repr=False, kw_only=True)
+class RecurrentEstimator(_Fitted, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
+    """Base of the estimators. A subclass says what its targets are."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "cell": [StrOptions({"lstm", "gru", "rnn"})],
         "activation": [StrOptions({"tanh", "relu"})],
         "bidirectional": ["boolean"],
-        "pooling": [StrOptions({"last", "mean", "max"})],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "solver": [StrOptions({*SOLVERS, "lbfgs"})],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
@@ -116,93 +137,57 @@ class RecurrentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         "verbose": ["verbose"],
     }
 
-    _network: Network
-    _state: TrainingState
-    _random: np.random.RandomState
-    _input_size: int
-    _univariate_columns: bool
-
-    def __init__(
-        self,
-        hidden_layer_sizes: Any,
-        *,
-        cell: str,
-        activation: str,
-        bidirectional: bool,
-        pooling: str,
-        dropout: float,
-        solver: str,
-        learning_rate_init: float,
-        learning_rate: Any,
-        alpha: float,
-        batch_size: int | str,
-        max_iter: int,
-        tol: float,
-        n_iter_no_change: int,
-        early_stopping: bool,
-        validation_fraction: float,
-        max_grad_norm: float | None,
-        bptt_steps: int | None,
-        shuffle: bool,
-        warm_start: bool,
-        random_state: Any,
-        dtype: Any,
-        device: str,
-        n_jobs: int | None,
-        verbose: bool,
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.cell = cell
-        self.activation = activation
-        self.bidirectional = bidirectional
-        self.pooling = pooling
-        self.dropout = dropout
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.learning_rate = learning_rate
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.max_grad_norm = max_grad_norm
-        self.bptt_steps = bptt_steps
-        self.shuffle = shuffle
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.dtype = dtype
-        self.device = device
-        self.n_jobs = n_jobs
-        self.verbose = verbose
+    hidden_layer_sizes: Any = field(default=(64,), kw_only=False)
+    cell: str = "lstm"
+    activation: str = "tanh"
+    bidirectional: bool = False
+    dropout: float = 0.0
+    solver: str = "adam"
+    learning_rate_init: float = 1e-3
+    learning_rate: str | Callable[[int], float] = "constant"
+    alpha: float = 0.0
+    batch_size: int | str = "auto"
+    max_iter: int = 100
+    tol: float = 1e-4
+    n_iter_no_change: Any = 10
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    max_grad_norm: float | None = 1.0
+    bptt_steps: int | None = None
+    shuffle: bool = True
+    warm_start: bool = False
+    random_state: int | np.random.RandomState | None = None
+    dtype: Any = "float32"
+    device: str = "cpu"
+    n_jobs: int | None = None
+    verbose: bool = False
 
     # ----------------------------------------------------------------------------------- what a subclass must say
     @abstractmethod
-    def _check_y(self, y: Any) -> NDArray:
-        """Targets in the user's terms, one row per sample."""
+    def _check_y(self, y: Any) -> Targets:
+        """Targets in the user's terms."""
 
     @abstractmethod
-    def _encode(self, y: NDArray, *, reset: bool, classes: Any) -> NDArray:
-        """Class numbers (n_samples,) or values (n_samples, n_outputs); learns what they are if `reset`."""
+    def _encode(self, targets: Targets, *, reset: bool, classes: Any) -> Targets:
+        """Class numbers or vectors of values as rows; learns what they are if `reset`."""
 
     @abstractmethod
-    def _prepare(self, targets: NDArray, weights: NDArray[np.float64] | None, *, reset: bool) -> Prepared:
-        """Targets and weights as the network is trained on them; learns their statistics if `reset`."""
+    def _prepare(self, rows: NDArray, weights: NDArray[np.float64] | None, *, reset: bool) -> Prepared:
+        """Rows of targets, and their weights, as the network is trained on them; learns their statistics if `reset`."""
 
     @abstractmethod
-    def _network_targets(self, targets: NDArray) -> NDArray:
+    def _network_targets(self, rows: NDArray) -> NDArray:
         """Encoded targets in the units of the network, by the statistics learned before."""
 
     @abstractmethod
-    def _network_outputs(self) -> tuple[int, str]:
-        """Number of outputs and loss of the network."""
+    def _readout_settings(self) -> dict[str, Any]:
+        """The arguments of the network that the targets decide: `n_outputs`, `loss`, `pooling`."""
 
     @abstractmethod
     def _validation_score(self, outputs: NDArray, targets: NDArray, weights: NDArray | None) -> float:
         """Score of raw outputs of the network against its targets."""
 
-    def _stratify(self, targets: NDArray) -> NDArray | None:
+    def _stratify(self, targets: Targets) -> NDArray | None:
         """Classes of which training and validation data should have the same shares."""
         return None
 
@@ -216,10 +201,14 @@ class RecurrentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         X : array-like of shape (n_samples, n_timesteps, n_features), (n_samples, n_timesteps), or list of arrays
             Sequences. A matrix or DataFrame holds univariate ones, a list those of different lengths:
             arrays (n_timesteps_i, n_features), or (n_timesteps_i,) if univariate.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets: class labels, or values; several outputs only for the regressor.
+        y : array-like or list of arrays
+            Targets. One for each sequence, of shape (n_samples,): class labels, or values. RNNRegressor also takes
+            several values for each sequence, (n_samples, n_outputs), and values for each time step: an array
+            (n_samples, n_timesteps, n_outputs), or a list of arrays (n_timesteps_i, n_outputs) or (n_timesteps_i,).
+            RNNTagger takes a list of sequences of labels, one label for each time step.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples in the loss. A sample of weight 0 is ignored.
+            Weights of the samples in the loss. A sample of weight 0 is ignored. Each time step has the weight of its
+            sample, where targets belong to time steps.
 
         Returns
         -------
@@ -248,15 +237,37 @@ class RecurrentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self._check_parameters()
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
+        before = dict(self.__dict__)
+        try:
+            training, validation = self._get_ready(X, y, sample_weight, reset=reset, classes=classes)
+        except BaseException:
+            # Data that cannot be used leaves a fitted estimator as it was.
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        if not (reset or incremental):
+            self._state.no_improvement_count = 0
+        self._train(*training, validation, incremental=incremental)
+        return self
+
+    def _get_ready(
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any
+    ) -> tuple[NetworkData, NetworkData | None]:
+        """Everything before training: data to train on and to validate on, and the network that they ask for."""
         dtype = np.dtype(self.dtype) if reset else self._network.dtype
-        sequences = to_sequences(self, X, dtype, reset=reset)
-        y = self._check_y(y)
-        check_consistent_length(sequences, y)
+        sequences = self._to_sequences(X, dtype, reset=reset)
+        targets = self._check_y(y)
+        check_consistent_length(sequences, targets)
+        targets.check_steps(sequences)
+        if reset:
+            self._per_step = targets.per_step
+        else:
+            self._check_kind_of_targets(targets)
         weights = check_sample_weight(sample_weight, len(sequences))
         if weights is not None and not weights.all():
             kept = np.flatnonzero(weights)
-            sequences, y, weights = sequences.take(kept), y[kept], weights[kept]
-        targets = self._encode(y, reset=reset, classes=classes)
+            sequences, targets, weights = self._choose(sequences, targets, weights, kept)
+        targets = self._encode(targets, reset=reset, classes=classes)
         if reset:
             warn_if_unscaled(self, sequences)
             self._random = check_random_state(self.random_state)
@@ -265,29 +276,36 @@ class RecurrentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
         held_out = None
         if self.early_stopping:
-            training, held_out = self._split(targets)
-            validation_data = self._rows(sequences, targets, weights, held_out)
-            sequences, targets, weights = self._rows(sequences, targets, weights, training)
+            kept, numbers = self._split(targets)
+            held_out = self._choose(sequences, targets, weights, numbers)
+            sequences, targets, weights = self._choose(sequences, targets, weights, kept)
         sequences, targets, weights = self._in_canonical_order(sequences, targets, weights)
-        targets, weights = self._prepare(targets, weights, reset=reset)
+        rows, row_weights = self._prepare(targets.rows(), targets.spread(weights), reset=reset)
         if reset:
             self._network = self._build_network()
             self._network.initialize(self._random)
             self._state = TrainingState()
-        elif not incremental:
-            self._state.no_improvement_count = 0
         validation = None
         if held_out is not None:
-            validation = (validation_data[0], self._network_targets(validation_data[1]), validation_data[2])
-        self._train(sequences, targets, weights, validation, incremental=incremental)
-        return self
+            unseen, answers, of_answers = held_out
+            validation = unseen, self._network_targets(answers.rows()), answers.spread(of_answers)
+        return (sequences, rows, row_weights), validation
+
+    def _check_kind_of_targets(self, targets: Targets) -> None:
+        """Targets belong to sequences or to time steps, as in the first fit."""
+        if targets.per_step != self._per_step:
+            forms = ("sequence", "time step")
+            raise ValueError(
+                f"y has one target for every {forms[targets.per_step]}, but {type(self).__name__} was first fitted "
+                f"with one for every {forms[self._per_step]}"
+            )
 
     def _train(
         self,
         sequences: Sequences,
         targets: NDArray,
         weights: NDArray | None,
-        validation: Any,
+        validation: NetworkData | None,
         *,
         incremental: bool,
     ) -> None:
@@ -367,23 +385,20 @@ class RecurrentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
 
     def _build_network(self) -> Network:
-        n_outputs, loss = self._network_outputs()
         return network_from(
             {
                 "cell": f"rnn_{self.activation}" if self.cell == "rnn" else self.cell,
                 "input_size": self._input_size,
                 "hidden_sizes": [int(size) for size in self._hidden_sizes()],
-                "n_outputs": n_outputs,
                 "bidirectional": bool(self.bidirectional),
-                "pooling": self.pooling,
                 "dropout": float(self.dropout),
-                "loss": loss,
                 "dtype": np.dtype(self.dtype).name,
+                **self._readout_settings(),
             },
             self.n_jobs,
         )
 
-    def _split(self, targets: NDArray) -> tuple[NDArray, NDArray]:
+    def _split(self, targets: Targets) -> tuple[NDArray, NDArray]:
         """Numbers of the samples to train on and of those to validate on."""
         training, held_out = train_test_split(
             np.arange(len(targets)),
@@ -399,14 +414,14 @@ class RecurrentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return training, held_out
 
     @staticmethod
-    def _rows(
-        sequences: Sequences, targets: NDArray, weights: NDArray | None, numbers: NDArray
-    ) -> tuple[Sequences, NDArray, NDArray | None]:
-        return sequences.take(numbers), targets[numbers], None if weights is None else weights[numbers]
+    def _choose(
+        sequences: Sequences, targets: Targets, weights: NDArray | None, numbers: NDArray
+    ) -> tuple[Sequences, Targets, NDArray | None]:
+        return sequences.take(numbers), targets.take(numbers), None if weights is None else weights[numbers]
 
     def _in_canonical_order(
-        self, sequences: Sequences, targets: NDArray, weights: NDArray | None
-    ) -> tuple[Sequences, NDArray, NDArray | None]:
+        self, sequences: Sequences, targets: Targets, weights: NDArray | None
+    ) -> tuple[Sequences, Targets, NDArray | None]:
         """Equal samples merged and sorted, if all of them make one minibatch."""
         limit: float
         if self.solver == "lbfgs":
@@ -420,16 +435,22 @@ class RecurrentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """Raise scikit-learn's NotFittedError if there is no network."""
         check_is_fitted(self)
 
+    def _to_sequences(self, X: Any, dtype: np.dtype, *, reset: bool) -> Sequences:
+        return to_sequences(self, X, dtype, reset=reset)
+
     def _sequences(self, X: Any) -> Sequences:
         self._check_fitted()
-        return to_sequences(self, X, self._network.dtype, reset=False)
+        return self._to_sequences(X, self._network.dtype, reset=False)
 
-    def _outputs(self, X: Any) -> NDArray[np.float64]:
-        """Raw outputs of the network for X."""
-        sequences = self._sequences(X)
+    def _outputs(self, sequences: Sequences) -> NDArray[np.float64]:
+        """Raw outputs of the network, in rows: one for each sequence, or for each time step."""
         return self._network.outputs(sequences).astype(np.float64)
 
-    def transform(self, X: Any) -> NDArray:
+    def _in_form_of(self, X: Any, sequences: Sequences, rows: NDArray) -> Any:
+        """Rows as they are if they belong to sequences; those of time steps in a container like that of X."""
+        return in_form_of(X, sequences, rows) if self._per_step else rows
+
+    def transform(self, X: Any) -> Any:
         """The hidden state of the last layer as features of a sequence.
 
         Parameters
@@ -441,10 +462,12 @@ class RecurrentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         -------
         features : ndarray of shape (n_samples, hidden_layer_sizes[-1]), of the type `dtype`
             The hidden state after the last time step, or its mean or maximum over time as `pooling` says; twice as many
-            columns if `bidirectional`.
+            columns if `bidirectional`. An estimator whose targets belong to time steps returns the hidden state after
+            every one of them: an array (n_samples, n_timesteps, hidden_layer_sizes[-1]), or a list of arrays
+            (n_timesteps_i, hidden_layer_sizes[-1]) if X is a list.
         """
         sequences = self._sequences(X)
-        return self._network.features(sequences)
+        return self._in_form_of(X, sequences, self._network.features(sequences))
 
     @property
     def _n_features_out(self) -> int:
@@ -506,10 +529,3 @@ class RecurrentEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 def only_stochastic(method: Any) -> Any:
     """Hide a method from estimators whose solver needs all data at once."""
     return available_if(_solver_is_stochastic)(method)
-
-
-def check_targets(estimator: Any, y: Any, dtype: Any) -> NDArray:
-    """y as an array without NaN, infinities and complex numbers."""
-    return check_array(
-        y, dtype=dtype, ensure_2d=False, allow_nd=True, ensure_min_samples=0, input_name="y", estimator=estimator
-    )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 from scipy.special import log_softmax
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
@@ -15,11 +15,17 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
-from numrnn.estimators.base import Prepared, RecurrentEstimator, check_targets, only_stochastic
+from numrnn.estimators.base import Prepared, RecurrentEstimator, only_stochastic
+from numrnn.estimators.documentation import documented
+from numrnn.estimators.labels import encode_labels
+from numrnn.estimators.targets import Targets
+from numrnn.estimators.validation import check_targets
 
 __all__ = ["RNNClassifier"]
 
 
+@documented
+@dataclass(eq=False, repr=False, kw_only=True)
 class RNNClassifier(ClassifierMixin, RecurrentEstimator):
     """Recurrent network that assigns a class to a sequence.
 
@@ -30,64 +36,8 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
 
     Parameters
     ----------
-    hidden_layer_sizes : int or sequence of int, default=(64,)
-        Units of each recurrent layer, from the input up.
-    cell : {"lstm", "gru", "rnn"}, default="lstm"
-        Long short-term memory [1]_, gated recurrent unit [2]_ (reset gate after the product) or simple recurrence [3]_.
-    activation : {"tanh", "relu"}, default="tanh"
-        Of the simple recurrence; the others have their own.
-    bidirectional : bool, default=False
-        Whether every layer also reads the sequences from their ends. Doubles the number of features.
-    pooling : {"last", "mean", "max"}, default="last"
-        What of the last layer is read out: its state after the last time step, or the mean or maximum over time.
-    dropout : float in [0, 1), default=0.0
-        Share of the outputs of every layer but the last that is left out in training.
-    solver : {"adam", "adamw", "sgd", "rmsprop", "lbfgs"}, default="adam"
-        "sgd" has a Nesterov momentum of 0.9; "adamw" takes `alpha` as decoupled weight decay; "lbfgs" uses all data for
-        every step, for small data.
-    learning_rate_init : float, default=1e-3
-        The learning rate to start from.
-    learning_rate : {"constant", "step", "cosine", "adaptive"} or callable, default="constant"
-        "step" divides by 10 after each third of `max_iter`; "cosine" warms up over a twentieth of `max_iter`, then
-        falls to zero; "adaptive" divides by 5 whenever training stops improving; a function gives the rate of each
-        epoch, counted from 0.
-    alpha : float, default=0.0
-        Strength of the L2 penalty ``alpha / 2 * ||W||**2`` of the weights, which like the loss is divided by the sum of
-        the sample weights.
-    batch_size : int or "auto", default="auto"
-        Sequences in a minibatch. "auto" is all of them up to 16, else the square root of their number, between 8 and
-        256.
-    max_iter : int, default=100
-        Epochs (for "lbfgs", iterations) at most.
-    tol : float, default=1e-4
-        Smallest improvement of the loss (with `early_stopping`, of the validation score) that counts.
-    n_iter_no_change : int, default=10
-        Training ends after more than so many epochs in a row without improvement.
-    early_stopping : bool, default=False
-        Whether to set aside part of the training data, judge by the accuracy on it, and keep the weights of the best
-        epoch.
-    validation_fraction : float, default=0.1
-        The part that is set aside, with the same share of every class.
-    max_grad_norm : float or None, default=1.0
-        A longer gradient is scaled to this Euclidean norm [4]_.
-    bptt_steps : int or None, default=None
-        Truncated backpropagation through time: gradients flow back over windows of so many time steps, and memory grows
-        with the window instead of the sequence. None is the whole sequence. Not for bidirectional networks.
-    shuffle : bool, default=True
-        Whether minibatches are drawn anew in each epoch, from sequences of similar length.
-    warm_start : bool, default=False
-        Whether `fit` goes on from the present weights. Everything else about the network stays as it was first fitted.
-    random_state : int, RandomState instance or None, default=None
-        Initial weights, the validation split, minibatches and dropout. An int gives the same model every time, whatever
-        `n_jobs` is.
-    dtype : {"float32", "float64"}, default="float32"
-        Floating-point type of the network.
-    device : {"cpu", "cuda", "auto"}, default="cpu"
-        "auto" is the CPU, and "cuda" an error, while there is no CUDA engine.
-    n_jobs : int or None, default=None
-        Threads. None is one for each processor; -1 the same, -2 one fewer.
-    verbose : bool, default=False
-        Whether to show a progress bar.
+    <common parameters>
+    <common pooling>
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes in the loss, ``{label: weight}``; labels that are not in it have weight 1. "balanced"
         gives every class the same total weight.
@@ -96,24 +46,7 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
-    n_features_in_ : int
-        Features of a time step; for a matrix of univariate sequences, its columns.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the columns, if X was a DataFrame whose column names are all strings.
-    loss_curve_ : list of float
-        Mean training loss of every epoch, earlier fits of a warm start included.
-    best_loss_ : float
-        The lowest of them.
-    validation_scores_ : list of float or None
-        Accuracy on the held-out data after each epoch; None without `early_stopping`.
-    best_validation_score_ : float or None
-        The highest of them.
-    n_iter_ : int
-        Epochs of the last fit, or of all calls of `partial_fit`.
-    n_parameters_ : int
-        Number of trained weights and biases.
-    t_ : int
-        Sequences seen in training, repetitions counted.
+    <common attributes>
 
     See Also
     --------
@@ -121,12 +54,7 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
 
     References
     ----------
-    .. [1] Hochreiter, S. and Schmidhuber, J. (1997). Long short-term memory. Neural Computation 9, 1735-1780.
-    .. [2] Cho, K. et al. (2014). Learning phrase representations using RNN encoder-decoder for statistical machine
-       translation. EMNLP.
-    .. [3] Elman, J. L. (1990). Finding structure in time. Cognitive Science 14, 179-211.
-    .. [4] Pascanu, R., Mikolov, T. and Bengio, Y. (2013). On the difficulty of training recurrent neural networks.
-       ICML.
+    <common references>
 
     Examples
     --------
@@ -145,120 +73,52 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **RecurrentEstimator._parameter_constraints,
+        "pooling": [StrOptions({"last", "mean", "max"})],
         "class_weight": [dict, StrOptions({"balanced"}), None],
     }
 
-    def __init__(
-        self,
-        hidden_layer_sizes: Any = (64,),
-        *,
-        cell: str = "lstm",
-        activation: str = "tanh",
-        bidirectional: bool = False,
-        pooling: str = "last",
-        dropout: float = 0.0,
-        solver: str = "adam",
-        learning_rate_init: float = 1e-3,
-        learning_rate: str | Callable[[int], float] = "constant",
-        alpha: float = 0.0,
-        batch_size: int | str = "auto",
-        max_iter: int = 100,
-        tol: float = 1e-4,
-        n_iter_no_change: int = 10,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        max_grad_norm: float | None = 1.0,
-        bptt_steps: int | None = None,
-        shuffle: bool = True,
-        warm_start: bool = False,
-        random_state: int | np.random.RandomState | None = None,
-        dtype: DTypeLike = "float32",
-        device: str = "cpu",
-        n_jobs: int | None = None,
-        verbose: bool = False,
-        class_weight: dict[Any, float] | str | None = None,
-    ) -> None:
-        super().__init__(
-            hidden_layer_sizes,
-            cell=cell,
-            activation=activation,
-            bidirectional=bidirectional,
-            pooling=pooling,
-            dropout=dropout,
-            solver=solver,
-            learning_rate_init=learning_rate_init,
-            learning_rate=learning_rate,
-            alpha=alpha,
-            batch_size=batch_size,
-            max_iter=max_iter,
-            tol=tol,
-            n_iter_no_change=n_iter_no_change,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            max_grad_norm=max_grad_norm,
-            bptt_steps=bptt_steps,
-            shuffle=shuffle,
-            warm_start=warm_start,
-            random_state=random_state,
-            dtype=dtype,
-            device=device,
-            n_jobs=n_jobs,
-            verbose=verbose,
-        )
-        self.class_weight = class_weight
+    pooling: str = "last"
+    class_weight: dict[Any, float] | str | None = None
 
     # --------------------------------------------------------------------------------------------------- targets
-    def _check_y(self, y: Any) -> NDArray:
+    def _check_y(self, y: Any) -> Targets:
         y = column_or_1d(check_targets(self, y, None), warn=True)
         check_classification_targets(y)
-        return y
+        return Targets.of_samples(y)
 
-    def _encode(self, y: NDArray, *, reset: bool, classes: Any) -> NDArray[np.int64]:
-        given = None if classes is None else np.unique(column_or_1d(check_targets(self, classes, None)))
-        if reset:
-            self.classes_ = np.unique(y) if given is None else given
-            if len(self.classes_) < 2:
-                raise ValueError(
-                    f"{type(self).__name__} needs samples of at least 2 classes, but the data contains only 1 class: "
-                    f"{self.classes_[0]!r}"
-                )
-        elif given is not None and not np.array_equal(given, self.classes_):
-            raise ValueError(f"`classes={classes!r}` is not the same as in the call before: {self.classes_!r}")
-        unseen = np.setdiff1d(y, self.classes_)
-        if len(unseen):
-            raise ValueError(f"y contains labels that are not among the classes {self.classes_!r}: {unseen!r}")
-        return np.searchsorted(self.classes_, y).astype(np.int64, copy=False)
+    def _encode(self, targets: Targets, *, reset: bool, classes: Any) -> Targets:
+        return encode_labels(self, targets, reset=reset, classes=classes)
 
-    def _prepare(self, targets: NDArray, weights: NDArray[np.float64] | None, *, reset: bool) -> Prepared:
+    def _prepare(self, rows: NDArray, weights: NDArray[np.float64] | None, *, reset: bool) -> Prepared:
         if self.class_weight is None:
-            return targets, weights
-        weights = np.ones(len(targets)) if weights is None else weights
+            return rows, weights
+        weights = np.ones(len(rows)) if weights is None else weights
         if self.class_weight == "balanced":
-            totals = np.bincount(targets, weights=weights, minlength=len(self.classes_))
+            totals = np.bincount(rows, weights=weights, minlength=len(self.classes_))
             with np.errstate(divide="ignore"):
                 of_class = weights.sum() / (np.count_nonzero(totals) * totals)
         else:
-            present = self.classes_[np.unique(targets)]
+            present = self.classes_[np.unique(rows)]
             of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=present)
-        weights = weights * of_class[targets]
+        weights = weights * of_class[rows]
         if not weights.any():
             raise ValueError(
                 f"The 'class_weight' parameter of {type(self).__name__} must leave at least one sample with a positive "
                 f"weight. Got {self.class_weight!r} instead."
             )
-        return targets, weights
+        return rows, weights
 
-    def _network_targets(self, targets: NDArray) -> NDArray:
-        return targets
+    def _network_targets(self, rows: NDArray) -> NDArray:
+        return rows
 
-    def _network_outputs(self) -> tuple[int, str]:
-        return len(self.classes_), "cross_entropy"
+    def _readout_settings(self) -> dict[str, Any]:
+        return {"n_outputs": len(self.classes_), "loss": "cross_entropy", "pooling": self.pooling}
 
     def _validation_score(self, outputs: NDArray, targets: NDArray, weights: NDArray | None) -> float:
         return float(accuracy_score(targets, outputs.argmax(axis=1), sample_weight=weights))
 
-    def _stratify(self, targets: NDArray) -> NDArray | None:
-        return targets
+    def _stratify(self, targets: Targets) -> NDArray | None:
+        return targets.rows()
 
     # --------------------------------------------------------------------------------------------------- fitting
     @only_stochastic
@@ -304,7 +164,7 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         -------
         labels : ndarray of shape (n_samples,)
         """
-        outputs = self._outputs(X)
+        outputs = self._outputs(self._sequences(X))
         return self.classes_[outputs.argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -335,4 +195,4 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         log_probabilities : ndarray of float64, shape (n_samples, n_classes)
             Columns in the order of `classes_`.
         """
-        return log_softmax(self._outputs(X), axis=1)
+        return log_softmax(self._outputs(self._sequences(X)), axis=1)

@@ -12,9 +12,19 @@ from numpy.typing import NDArray
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
+from numrnn.estimators.targets import Targets
 from numrnn.packing import Sequences
 
-__all__ = ["check_sample_weight", "is_list_of_sequences", "merge_equal_samples", "to_sequences", "warn_if_unscaled"]
+__all__ = [
+    "check_sample_weight",
+    "check_targets",
+    "in_form_of",
+    "is_list_of_sequences",
+    "merge_equal_samples",
+    "to_sequences",
+    "to_values",
+    "warn_if_unscaled",
+]
 
 # A feature whose magnitude is outside this range, or whose mean is so many times its range, is called unscaled.
 _LARGEST_MAGNITUDE = 10.0
@@ -65,7 +75,7 @@ def to_sequences(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool, allow_
     arrays = _as_list_of_sequences(X)
     with np.errstate(over="ignore"):  # too large for float32 is infinite in float32, and reported below
         if arrays is not None:
-            sequences = _join(estimator, arrays, dtype)
+            sequences = _join(estimator, arrays, dtype, "X", "features")
             # Feature names are a matter of DataFrames: this forgets or misses those of an earlier one.
             validate_data(estimator, X, reset=reset, skip_check_array=True, ensure_2d=False)
         else:
@@ -147,45 +157,47 @@ def _from_cube(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool) -> Seque
     return Sequences.from_padded(X)
 
 
-def _join(estimator: Any, arrays: Sequence[Any], dtype: np.dtype) -> Sequences:
+def _join(estimator: Any, arrays: Sequence[Any], dtype: np.dtype, name: str, columns: str) -> Sequences:
     """Copy the sequences of a list into one matrix."""
     if len(arrays) == 0:
         raise ValueError(f"Found list with 0 sequences while a minimum of 1 is required by {_name(estimator)}.")
-    parts = [_as_steps(number, array) for number, array in enumerate(arrays)]
-    rank, n_features = parts[0].ndim, parts[0].shape[-1]
+    parts = [_as_steps(number, array, name, columns) for number, array in enumerate(arrays)]
+    rank, width = parts[0].ndim, parts[0].shape[-1]
     for number, part in enumerate(parts):
         if part.ndim != rank:
-            raise ValueError(f"sequence {number} of X has {part.ndim} dimensions, but sequence 0 has {rank}")
-        if rank == 2 and part.shape[1] != n_features:
-            raise ValueError(f"sequence {number} of X has {part.shape[1]} features, but sequence 0 has {n_features}")
+            raise ValueError(f"sequence {number} of {name} has {part.ndim} dimensions, but sequence 0 has {rank}")
+        if rank == 2 and part.shape[1] != width:
+            raise ValueError(f"sequence {number} of {name} has {part.shape[1]} {columns}, but sequence 0 has {width}")
         if len(part) == 0:
-            raise ValueError(f"sequence {number} of X has no time step; every sequence needs at least one")
-    if rank == 2 and n_features == 0:
-        raise ValueError(f"the sequences of X have 0 features while a minimum of 1 is required by {_name(estimator)}.")
+            raise ValueError(f"sequence {number} of {name} has no time step; every sequence needs at least one")
+    if rank == 2 and width == 0:
+        raise ValueError(
+            f"the sequences of {name} have 0 {columns} while a minimum of 1 is required by {_name(estimator)}."
+        )
     lengths = np.array([len(part) for part in parts], dtype=np.int64)
     ends = np.cumsum(lengths)
-    values = np.empty((int(ends[-1]), n_features if rank == 2 else 1), dtype=dtype)
+    values = np.empty((int(ends[-1]), width if rank == 2 else 1), dtype=dtype)
     for part, end, length in zip(parts, ends, lengths, strict=True):
         values[end - length : end] = part if rank == 2 else part[:, np.newaxis]
     return Sequences(values, ends - lengths, lengths)
 
 
-def _as_steps(number: int, array: Any) -> NDArray:
+def _as_steps(number: int, array: Any, name: str, columns: str) -> NDArray:
     """One sequence of a list as an array of numbers with one or two dimensions."""
     if hasattr(array, "tocsr"):
-        raise TypeError(f"Sparse data was passed as sequence {number} of X, but dense data is required.")
+        raise TypeError(f"Sparse data was passed as sequence {number} of {name}, but dense data is required.")
     try:
         part = np.asarray(array)
         if part.dtype.kind not in "biufc":
             part = part.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"sequence {number} of X cannot be converted to an array of numbers: {error}") from error
+        raise type(error)(f"sequence {number} of {name} cannot be converted to an array of numbers: {error}") from error
     if part.dtype.kind == "c":
-        raise ValueError(f"Complex data not supported\nsequence {number} of X is of type {part.dtype}")
+        raise ValueError(f"Complex data not supported\nsequence {number} of {name} is of type {part.dtype}")
     if part.ndim not in (1, 2):
         raise ValueError(
-            f"sequence {number} of X has {part.ndim} dimensions, expected an array (n_timesteps, n_features), or "
-            "(n_timesteps,) if sequences are univariate"
+            f"sequence {number} of {name} has {part.ndim} dimensions, expected an array (n_timesteps, n_{columns}), or "
+            f"(n_timesteps,) if there is one number for every time step"
         )
     return part
 
@@ -206,7 +218,7 @@ def _check_n_features(estimator: Any, n_features: int, *, reset: bool, shape: tu
         )
 
 
-def _check_finite(sequences: Sequences, *, allow_nan: bool) -> None:
+def _check_finite(sequences: Sequences, name: str = "X", column: str = "feature", *, allow_nan: bool = False) -> None:
     """Raise an error that says where the first value is that is not a finite number."""
     values = sequences.values
     with np.errstate(over="ignore", invalid="ignore"):
@@ -218,10 +230,93 @@ def _check_finite(sequences: Sequences, *, allow_nan: bool) -> None:
         return
     row = int(bad_rows[0])
     feature = int(np.flatnonzero(bad[row])[0])
-    sample = int(np.searchsorted(sequences.starts, row, side="right")) - 1
     what = "NaN" if np.isnan(values[row, feature]) else f"infinity or a value too large for {values.dtype!r}"
-    where = f"sample {sample}, time step {row - int(sequences.starts[sample])}, feature {feature}"
-    raise ValueError(f"Input X contains {what}: {where}.")
+    raise ValueError(f"Input {name} contains {what}: {_place(sequences, row)}, {column} {feature}.")
+
+
+def _place(sequences: Sequences, row: int) -> str:
+    """Sample and time step of a row of values that lie sequence after sequence."""
+    sample = int(np.searchsorted(sequences.starts, row, side="right")) - 1
+    return f"sample {sample}, time step {row - int(sequences.starts[sample])}"
+
+
+def to_values(estimator: Any, y: Any) -> Targets:
+    """Targets that are numbers.
+
+    ==================================================  ==========================================
+    y                                                   targets
+    ==================================================  ==========================================
+    array (n_samples,)                                  one number for each sequence
+    array (n_samples, n_outputs)                        several numbers for each sequence
+    array (n_samples, n_timesteps, n_outputs)           one row for each time step
+    list of arrays (n_timesteps_i, n_outputs)           one row for each time step
+    list of arrays (n_timesteps_i,)                     one number for each time step
+    ==================================================  ==========================================
+
+    What a list is, is decided as for X: the form of y alone says what its numbers belong to, never whether two sizes
+    happen to be equal.
+
+    Returns
+    -------
+    Targets
+        Values of float64, one-dimensional where there is one number without an axis of outputs.
+
+    Raises
+    ------
+    ValueError
+        If y has another form, is empty, or holds NaN or infinities.
+    """
+    arrays = _as_list_of_sequences(y) if _is_container(y) else None
+    if arrays:
+        steps = _join(estimator, arrays, np.dtype(np.float64), "y", "outputs")
+        _check_finite(steps, "y", "output")
+        if np.ndim(arrays[0]) == 1:
+            steps = Sequences(steps.values[:, 0], steps.starts, steps.lengths)
+        return Targets(steps, True)
+    y = check_targets(estimator, y, np.float64)
+    if y.ndim == 3:
+        if 0 in y.shape:
+            raise ValueError(
+                f"Found array with shape={y.shape} while a minimum of 1 sample, 1 time step and 1 output is required "
+                f"by {_name(estimator)}."
+            )
+        return Targets(Sequences.from_padded(y), True)
+    if y.ndim not in (1, 2):
+        raise ValueError(
+            "y should be a 1d array, a 2d array of several outputs, or a 3d array or list of arrays with one row for "
+            f"each time step, got shape {y.shape}"
+        )
+    return Targets.of_samples(y)
+
+
+def _is_container(y: Any) -> bool:
+    return isinstance(y, (list, tuple)) or (getattr(y, "dtype", None) == np.dtype(object) and _rank(y) == 1)
+
+
+def check_targets(estimator: Any, y: Any, dtype: Any) -> NDArray:
+    """y as an array without NaN, infinities and complex numbers."""
+    return check_array(
+        y, dtype=dtype, ensure_2d=False, allow_nd=True, ensure_min_samples=0, input_name="y", estimator=estimator
+    )
+
+
+def in_form_of(X: Any, sequences: Sequences, rows: NDArray) -> Any:
+    """Rows of time steps, sequence after sequence, as an array or a list, whichever X is.
+
+    Parameters
+    ----------
+    X : array-like or list
+        What `sequences` was made from.
+    sequences : Sequences
+    rows : ndarray of shape (n_steps,) or (n_steps, n_columns)
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_timesteps) or (n_samples, n_timesteps, n_columns), or list of arrays
+    """
+    if not is_list_of_sequences(X):
+        return rows.reshape(len(sequences), -1, *rows.shape[1:])
+    return np.split(rows, np.cumsum(sequences.lengths)[:-1])
 
 
 def check_sample_weight(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | None:
@@ -230,7 +325,8 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> NDArray[np.float6
     Raises
     ------
     ValueError
-        If they are not finite, not one number per sample, negative, or all zero.
+        If they are not finite, not one number per sample, negative, all zero, or too small or too large to compute
+        with.
     """
     if sample_weight is None:
         return None
@@ -243,12 +339,21 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> NDArray[np.float6
         raise ValueError(f"Negative values in data passed to `sample_weight`: the smallest is {weights.min()}.")
     if not weights.any():
         raise ValueError("Sample weights must contain at least one non-zero number: all of them are zero.")
+    smallest = weights[weights > 0].min()
+    with np.errstate(over="ignore"):
+        overflow = not np.isfinite(weights.sum())
+    if overflow or smallest < np.finfo(np.float64).tiny:
+        what = f"as large as {weights.max():.3g}" if overflow else f"as small as {smallest:.3g}"
+        raise ValueError(
+            f"sample_weight contains numbers {what}; their sums and quotients cannot be computed. Weights count in "
+            "relation to one another: multiply all of them by one number that brings them near 1."
+        )
     return weights
 
 
 def merge_equal_samples(
-    sequences: Sequences, targets: NDArray, weights: NDArray[np.float64] | None, *, limit: float
-) -> tuple[Sequences, NDArray, NDArray[np.float64]] | None:
+    sequences: Sequences, targets: Targets, weights: NDArray[np.float64] | None, *, limit: float
+) -> tuple[Sequences, Targets, NDArray[np.float64]] | None:
     """Equal samples joined into one with the sum of their weights, in an order that depends on their values alone.
 
     Training on all samples at once is a sum over them, which in floating-point numbers depends on their order, and
@@ -258,7 +363,7 @@ def merge_equal_samples(
     Parameters
     ----------
     sequences : Sequences
-    targets : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+    targets : Targets
     weights : ndarray of shape (n_samples,), or None for ones
     limit : float
         Most distinct samples that are of interest.
@@ -266,7 +371,7 @@ def merge_equal_samples(
     Returns
     -------
     sequences, targets, weights
-        One row for each distinct sample; None if there are more of them than `limit`.
+        One for each distinct sample; None if there are more of them than `limit`.
     """
     groups: dict[tuple[int, bytes, bytes], list[int]] = {}
     for number, key in enumerate(_sample_keys(sequences, targets)):
@@ -279,12 +384,11 @@ def merge_equal_samples(
         merged = np.array([len(numbers) for numbers in members], dtype=np.float64)
     else:
         merged = np.array([np.sort(weights[numbers]).sum() for numbers in members], dtype=np.float64)
-    return sequences.take(first), targets[first], merged
+    return sequences.take(first), targets.take(first), merged
 
 
-def _sample_keys(sequences: Sequences, targets: NDArray) -> Iterator[tuple[int, bytes, bytes]]:
-    targets = np.ascontiguousarray(targets)
-    for steps, target in zip(sequences, targets, strict=True):
+def _sample_keys(sequences: Sequences, targets: Targets) -> Iterator[tuple[int, bytes, bytes]]:
+    for steps, target in zip(sequences, targets.steps, strict=True):
         yield len(steps), steps.tobytes(), target.tobytes()
 
 
@@ -315,5 +419,5 @@ def warn_if_unscaled(estimator: Any, sequences: Sequences) -> None:
         f"{_name(estimator)} learns best from features of about zero mean and unit standard deviation; scale them, for "
         "example with sklearn.preprocessing.StandardScaler.",
         UserWarning,
-        stacklevel=5,  # the caller of fit
+        stacklevel=6,  # the caller of fit
     )
