@@ -25,6 +25,8 @@ LEVELS = (
     ("numrnn.kernels.activations", "numrnn.kernels.barrier"),
     ("numrnn.kernels.equations",),
     ("numrnn.kernels.cpu", "numrnn.kernels.cuda"),
+    ("numrnn.crf",),
+    ("numrnn.attention",),
     ("numrnn.direction",),
     ("numrnn.stack",),
     ("numrnn.checks",),
