@@ -19,6 +19,7 @@ _HOMES = {
     "PerStep": "numrnn.steps",
     "SequenceEncoder": "numrnn.text",
     "datasets": "numrnn.datasets",
+    "metrics": "numrnn.metrics",
     "plots": "numrnn.plots",
 }
 
@@ -34,11 +35,12 @@ __all__ = [
     "__version__",
     "datasets",
     "load",
+    "metrics",
     "plots",
 ]
 
 if TYPE_CHECKING:
-    from numrnn import datasets, plots
+    from numrnn import datasets, metrics, plots
     from numrnn.estimators import RNNClassifier, RNNRegressor
     from numrnn.layers import GRU, LSTM, RNN
     from numrnn.persistence import ModelFileError, load

@@ -47,7 +47,7 @@ DOORS = {
     "numba": ("numrnn.kernels",),
     "llvmlite": ("numrnn.kernels",),
     "scipy": ("numrnn.training", "numrnn.estimators"),
-    "sklearn": ("numrnn.estimators", "numrnn.text", "numrnn.steps", "numrnn.datasets", "numrnn.demo"),
+    "sklearn": ("numrnn.estimators", "numrnn.text", "numrnn.steps", "numrnn.metrics", "numrnn.datasets", "numrnn.demo"),
     "joblib": ("numrnn.estimators",),
     "matplotlib": ("numrnn.plots",),
     "safetensors": ("numrnn.persistence",),
