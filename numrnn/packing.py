@@ -9,11 +9,12 @@ ever done on padding. Neither copies the data: a packing is only tables of row n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Packing", "Sequences"]
+__all__ = ["Packing", "Sequences", "balanced_ranges"]
 
 Rows = NDArray[np.int64]
 
@@ -151,3 +152,16 @@ class Packing:
         position = np.arange(self.n_rows, dtype=np.int64) - np.repeat(self.offsets[:-1], alive)
         step = np.repeat(np.arange(self.n_timesteps, dtype=np.int64), alive)
         return starts[self.order][position] + step
+
+
+def balanced_ranges(sizes: NDArray, n_parts: int) -> list[tuple[int, int]]:
+    """At most `n_parts` consecutive ranges `(begin, end)` of about equal total size; one of them may be all.
+
+    None is empty, but for the single range of no sizes at all.
+    """
+    if n_parts < 2 or len(sizes) < 2:
+        return [(0, len(sizes))]
+    ends = np.cumsum(sizes)
+    inner = np.searchsorted(ends, ends[-1] * np.arange(1, n_parts) / n_parts, side="left") + 1
+    bounds = [0, *np.unique(np.minimum(inner, len(sizes))).tolist(), len(sizes)]
+    return [(a, b) for a, b in pairwise(bounds) if b > a]
