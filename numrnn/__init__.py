@@ -19,6 +19,7 @@ _HOMES = {
     "PerStep": "numrnn.steps",
     "SequenceEncoder": "numrnn.text",
     "datasets": "numrnn.datasets",
+    "inspection": "numrnn.inspection",
     "metrics": "numrnn.metrics",
     "plots": "numrnn.plots",
 }
@@ -34,13 +35,14 @@ __all__ = [
     "SequenceEncoder",
     "__version__",
     "datasets",
+    "inspection",
     "load",
     "metrics",
     "plots",
 ]
 
 if TYPE_CHECKING:
-    from numrnn import datasets, metrics, plots
+    from numrnn import datasets, inspection, metrics, plots
     from numrnn.estimators import RNNClassifier, RNNRegressor
     from numrnn.layers import GRU, LSTM, RNN
     from numrnn.persistence import ModelFileError, load

@@ -46,8 +46,16 @@ KNOW_ONLY_NUMPY = ("numrnn.parameters", "numrnn.packing")
 DOORS = {
     "numba": ("numrnn.kernels",),
     "llvmlite": ("numrnn.kernels",),
-    "scipy": ("numrnn.training", "numrnn.estimators"),
-    "sklearn": ("numrnn.estimators", "numrnn.text", "numrnn.steps", "numrnn.metrics", "numrnn.datasets", "numrnn.demo"),
+    "scipy": ("numrnn.training", "numrnn.estimators", "numrnn.inspection"),
+    "sklearn": (
+        "numrnn.estimators",
+        "numrnn.text",
+        "numrnn.steps",
+        "numrnn.metrics",
+        "numrnn.datasets",
+        "numrnn.demo",
+        "numrnn.inspection",
+    ),
     "joblib": ("numrnn.estimators",),
     "matplotlib": ("numrnn.plots",),
     "safetensors": ("numrnn.persistence",),

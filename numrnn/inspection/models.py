@@ -1,0 +1,172 @@
+"""What can be looked into, and what it is given: estimators and layers, arrays and lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from numrnn.checks import finite_array
+from numrnn.estimators.base import RecurrentEstimator
+from numrnn.inspection.recurrence import Recurrence
+from numrnn.layers import _RecurrentLayer
+from numrnn.packing import Sequences
+
+__all__ = [
+    "Container",
+    "check_direction",
+    "check_layer",
+    "fitted_estimator",
+    "is_layer",
+    "prepared",
+    "recurrence_of",
+]
+
+
+@dataclass(frozen=True)
+class Container:
+    """How the sequences were given, and so how results about their time steps are returned.
+
+    Attributes
+    ----------
+    is_list : bool
+        A list of arrays, as opposed to one array.
+    has_features : bool
+        Whether a time step was given as a vector and not as one number.
+    lengths : ndarray of int64, shape (n_sequences,)
+    """
+
+    is_list: bool
+    has_features: bool
+    lengths: NDArray[np.int64]
+
+    def fill(self, rows: NDArray) -> Any:
+        """Rows of time steps, sequence after sequence, as an array for an array and as a list for a list."""
+        if self.is_list:
+            return [np.array(part) for part in np.split(rows, np.cumsum(self.lengths)[:-1])]
+        return rows.reshape(len(self.lengths), -1, *rows.shape[1:])
+
+    def fill_like_input(self, rows: NDArray) -> Any:
+        """Rows with one column for each feature, in the shape of the input."""
+        return self.fill(rows if self.has_features else rows[:, 0])
+
+
+def is_layer(model: Any) -> bool:
+    return isinstance(model, _RecurrentLayer)
+
+
+def fitted_estimator(model: Any, what: str) -> Any:
+    """The model itself, if it is a fitted estimator.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    sklearn.exceptions.NotFittedError
+        If it is not fitted.
+    """
+    if not isinstance(model, RecurrentEstimator):
+        raise _not_ours(model, f"{what} needs an estimator of numrnn, such as RNNClassifier")
+    model._check_fitted()
+    return model
+
+
+def _not_ours(model: Any, message: str) -> TypeError:
+    hint = " (of a pipeline, pass the last step, and X as the other steps transform it)" * hasattr(model, "steps")
+    return TypeError(f"{message}, got {type(model).__name__}{hint}")
+
+
+def _is_list(X: Any) -> bool:
+    """Whether X is a list of sequences and not one array."""
+    if isinstance(X, np.ndarray) and X.dtype == np.dtype(object) and X.ndim == 1:
+        X = list(X)
+    if not isinstance(X, (list, tuple)):
+        return False
+    if not len(X):
+        return True
+    if any(getattr(element, "ndim", 0) > 0 for element in X):
+        return True
+    try:
+        return np.asarray(X).dtype.kind not in "biuf"
+    except ValueError:  # not rectangular
+        return True
+
+
+def prepared(model: Any, X: Any, what: str) -> tuple[Sequences, Container]:
+    """What the recurrent layers of a model read, and how X was given.
+
+    Raises
+    ------
+    ValueError
+        If X is not what the model takes.
+    TypeError
+        If the model is neither an estimator of this package nor a layer.
+    """
+    is_list = _is_list(X)
+    if is_layer(model):
+        return _prepared_for_layer(model, X, is_list)
+    if not isinstance(model, RecurrentEstimator):
+        raise _not_ours(model, f"{what} needs an estimator of numrnn, such as RNNClassifier, or a layer, such as LSTM")
+    sequences = model._sequences(X)
+    has_features = np.ndim(X[0]) == 2 if is_list else np.ndim(X) == 3
+    return sequences, Container(is_list, has_features, sequences.lengths)
+
+
+def _prepared_for_layer(layer: _RecurrentLayer, X: Any, is_list: bool) -> tuple[Sequences, Container]:
+    if not is_list:
+        batch = layer._as_batch(X, "X", layer.input_size, "input_size")
+        sequences = Sequences.from_padded(batch)
+        return sequences, Container(False, True, sequences.lengths)
+    if not len(X):
+        raise ValueError("X must have at least one sequence, got an empty list")
+    arrays = [finite_array(array, f"sequence {number} of X", layer.dtype) for number, array in enumerate(X)]
+    for number, array in enumerate(arrays):
+        if array.ndim != 2 or array.shape[1] != layer.input_size or not len(array):
+            raise ValueError(
+                f"sequence {number} of X must have the shape (n_timesteps, {layer.input_size}) with at least one time "
+                f"step, got {array.shape}"
+            )
+    sequences = Sequences.from_list(arrays)
+    return sequences, Container(True, True, sequences.lengths)
+
+
+def recurrence_of(model: Any, dtype: DTypeLike | None = None) -> Recurrence:
+    """The recurrent layers of an estimator or a layer, to compute in that type or their own."""
+    if is_layer(model):
+        return Recurrence(model._stack, model._parameters, dtype or model.dtype)
+    network = model._network
+    return Recurrence(network.stack, network.parameters, dtype or network.dtype)
+
+
+def check_layer(layer: Any, n_layers: int) -> int:
+    """The number of a layer, counted from the input, of one that may be counted from the top.
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer.
+    """
+    if isinstance(layer, bool) or not isinstance(layer, (int, np.integer)) or not -n_layers <= layer < n_layers:
+        raise ValueError(
+            f"layer must be an integer from {-n_layers} to {n_layers - 1}, since the model has {n_layers} recurrent "
+            f"layer{'s' if n_layers > 1 else ''}, got {layer!r}"
+        )
+    return int(layer) % n_layers
+
+
+def check_direction(direction: Any, n_directions: int) -> Sequence[int]:
+    """The directions that are meant: 0 for forward and 1 for reverse.
+
+    Raises
+    ------
+    ValueError
+        If there is no such direction.
+    """
+    if direction not in (None, "forward", "reverse"):
+        raise ValueError(f"direction must be 'forward', 'reverse' or None, got {direction!r}")
+    if direction == "reverse" and n_directions == 1:
+        raise ValueError("direction='reverse' needs a bidirectional model; this one reads its sequences forward only")
+    return range(n_directions) if direction is None else [("forward", "reverse").index(direction)]
