@@ -25,6 +25,7 @@ from numrnn.inspection import (
     unit_importance,
 )
 from numrnn.inspection import recurrence as recurrence_module
+from numrnn.network import Network
 
 EXACT = 1e-9
 LENGTHS = (4, 1, 6)
@@ -212,6 +213,23 @@ def test_gradient_norms_of_a_regressor_with_several_outputs(rng):
         assert_close(actual, parts[:, :, 0], 1e-7)
 
 
+def test_gradient_norms_with_targets_for_every_time_step(rng):
+    lengths = (3, 2)
+    X, y = random_sequences(rng, lengths, 2), random_sequences(rng, lengths, 1)
+    model = make_model(RNNRegressor, rng, X, y, sizes=(3,), cell="gru")
+    scaled = (np.concatenate(y) - model.target_mean_) / model.target_scale_
+
+    def loss(nudges):
+        # The oracle's is half of the squared error.
+        return 2 * losses.squared_error(look_at(model, X, nudges=nudges).outputs, scaled)[0].sum()
+
+    expected = nudged_norms(loss, range(1), 1, (3,), lengths, 0)
+    for actual, parts in zip(gradient_norms(model, X, y), expected, strict=True):
+        assert_close(actual, parts[:, :, 0], 1e-7)
+    with pytest.raises(ValueError, match="y has one target for every sequence, but RNNRegressor was first fitted with"):
+        gradient_norms(model, X, [1.0, 2.0])
+
+
 def test_gradient_norms_of_a_layer(rng):
     layer = make_layer("gru", (3, 4))
     X = random_sequences(rng, (4, 2), 3)
@@ -315,6 +333,28 @@ def test_an_input_equal_to_the_baseline_has_no_attribution(rng):
     assert (values == 0).all()
 
 
+def test_attributions_of_one_time_step_of_many(rng):
+    X, y = random_sequences(rng, (3, 2), 2), random_sequences(rng, (3, 2), 2)
+    model = make_model(RNNRegressor, rng, X, y, sizes=(3,), bidirectional=True)
+    for number, x in enumerate(X):
+        steps = []
+        for t in range(-2, 0):
+            gradient = central_difference(
+                lambda n=number, t=t: look_at(model, [X[n]]).outputs[t, 1] * model.target_scale_[1], x
+            )
+            values = attributions(model, X, 1, method="gradient_x_input", time_step=t)
+            assert_close(values[number], x * gradient, 1e-7)
+            steps.append(attributions(model, [x[-2:]], 1, time_step=t)[0])
+        total, delta = attributions(model, [x[-2:]], 1, return_convergence_delta=True)
+        assert_close(total[0], steps[0] + steps[1], 1e-10)
+        assert np.abs(delta).max() < 1e-9
+    for time_step in (2, -3):
+        with pytest.raises(ValueError, match="time_step must lie in every sequence, the shortest of which has 2"):
+            attributions(model, X, 0, time_step=time_step)
+    with pytest.raises(ValueError, match=r"time_step must be an integer or None, got 1\.0"):
+        attributions(model, X, 0, time_step=1.0)
+
+
 def test_attributions_of_a_model_in_float32_are_complete(rng):
     X = rng.normal(size=(3, 5, 2)).astype(np.float32)
     model = make_model(RNNRegressor, rng, X, rng.normal(size=(3, 2)), dtype="float32", dropout=0.5)
@@ -381,6 +421,30 @@ def test_a_unit_that_nobody_reads_is_not_important(rng):
     importance = unit_importance(model, X, y)
     assert abs(importance[2]) < 1e-12
     assert (np.abs(np.delete(importance, 2)) > 1e-6).all()
+
+
+# ------------------------------------------------------------------------------------------------------ residual layers
+@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_networks_with_residual_layers(pooling, bidirectional, rng):
+    X, y = random_sequences(rng, (3, 1, 2), 2), np.array([0.0, 1.0, 3.0])
+    options = {"sizes": (2, 3, 3, 3), "pooling": pooling, "bidirectional": bidirectional, "cell": "gru"}
+    model = make_model(RNNRegressor, rng, X, y, **options)
+    model._network = Network(**{**model._network._form(), "residual": True})
+    for name, values in random_parameters(rng, model._network.parameters.shapes).items():
+        model._network.parameters[name][...] = values
+
+    def predictions(**options):
+        return look_at(model, X, residual=True, **options).outputs[:, 0] * model.target_scale_ + model.target_mean_
+
+    assert_close(model.predict(X), predictions(), EXACT)
+    expected = look_at(model, X, residual=True)
+    for layer in range(4):
+        for i, states in enumerate(hidden_states(model, X, layer=layer)):
+            assert_close(states, joined(expected.seen[layer], i, "hidden"), EXACT)
+    values = attributions(model, X, method="gradient_x_input")
+    for number, x in enumerate(X):
+        assert_close(values[number], x * central_difference(lambda n=number: predictions()[n], x), 1e-7)
 
 
 # ------------------------------------------------------------------------------------------------------ bad input

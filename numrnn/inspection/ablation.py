@@ -213,7 +213,7 @@ def _hold(network: Any, layer: int, columns: Sequence[int] | NDArray, constants:
             for suffix in suffixes:
                 name = f"_l{last}{suffix}"
                 parameters["bias_ih" + name][...] += constant * parameters["weight_ih" + name][:, column]
-            if not (getattr(network, "residual", False) and network.hidden_sizes[last] == size):
+            if not network.stack.is_residual(last):
                 break
         else:
             # Pooling over time leaves a constant as it is.

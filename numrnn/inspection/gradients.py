@@ -12,7 +12,6 @@ from numrnn.checks import finite_array
 from numrnn.inspection.differentiation import Differentiation, back_through_layers, through_layers
 from numrnn.inspection.models import Container, check_direction, is_layer, prepared, recurrence_of
 from numrnn.inspection.recurrence import Recurrence, chunks, euclidean_norm
-from numrnn.kernels.cpu.losses import LOSSES
 from numrnn.packing import Sequences
 
 __all__ = ["gradient_norms"]
@@ -121,20 +120,26 @@ def gradient_norms(model: Any, X: Any, y: Any, *, state: str = "hidden", directi
 
 
 def targets_of(model: Any, y: Any, sequences: Sequences) -> NDArray:
-    """Targets of an estimator as its network takes them."""
-    checked = model._check_y(y)
-    check_consistent_length(sequences, checked)
-    return model._network_targets(model._encode(checked, reset=False, classes=None))
+    """Targets of an estimator as its network takes them, in rows.
+
+    Raises
+    ------
+    ValueError
+        If they do not fit the estimator or the sequences.
+    """
+    targets = model._check_y(y)
+    check_consistent_length(sequences, targets)
+    model._check_kind_of_targets(targets)
+    targets.check_steps(sequences)
+    return model._network_targets(model._encode(targets, reset=False, classes=None).rows())
 
 
 def loss_gradient(network: Any, outputs: NDArray[np.float64], targets: NDArray) -> NDArray[np.float64]:
     """Gradient of the loss of every row by its outputs."""
     if network.loss_name != "cross_entropy":
-        targets = targets.astype(np.float64, copy=False).reshape(outputs.shape)
+        targets = targets.astype(np.float64, copy=False).reshape(len(outputs), -1)
     d_outputs = np.empty_like(outputs)
-    LOSSES[network.loss_name](
-        outputs, np.ascontiguousarray(targets), np.ones(len(outputs), dtype=np.float64), 1.0, d_outputs
-    )
+    network._evaluate_loss(outputs, np.ascontiguousarray(targets), np.ones(len(outputs)), 1.0, d_outputs)
     return d_outputs
 
 

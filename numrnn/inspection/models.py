@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from numrnn.checks import finite_array
 from numrnn.estimators.base import RecurrentEstimator
+from numrnn.estimators.validation import is_list_of_sequences
 from numrnn.inspection.recurrence import Recurrence
 from numrnn.layers import _RecurrentLayer
 from numrnn.packing import Sequences
@@ -79,22 +80,6 @@ def _not_ours(model: Any, message: str) -> TypeError:
     return TypeError(f"{message}, got {type(model).__name__}{hint}")
 
 
-def _is_list(X: Any) -> bool:
-    """Whether X is a list of sequences and not one array."""
-    if isinstance(X, np.ndarray) and X.dtype == np.dtype(object) and X.ndim == 1:
-        X = list(X)
-    if not isinstance(X, (list, tuple)):
-        return False
-    if not len(X):
-        return True
-    if any(getattr(element, "ndim", 0) > 0 for element in X):
-        return True
-    try:
-        return np.asarray(X).dtype.kind not in "biuf"
-    except ValueError:  # not rectangular
-        return True
-
-
 def prepared(model: Any, X: Any, what: str) -> tuple[Sequences, Container]:
     """What the recurrent layers of a model read, and how X was given.
 
@@ -105,7 +90,7 @@ def prepared(model: Any, X: Any, what: str) -> tuple[Sequences, Container]:
     TypeError
         If the model is neither an estimator of this package nor a layer.
     """
-    is_list = _is_list(X)
+    is_list = is_list_of_sequences(X)
     if is_layer(model):
         return _prepared_for_layer(model, X, is_list)
     if not isinstance(model, RecurrentEstimator):

@@ -248,7 +248,7 @@ class Recurrence:
         self.cell = stack.cell.name
         self.hidden_sizes = stack.hidden_sizes
         self.n_directions = stack.n_directions
-        self._residual = bool(getattr(stack, "residual", False))
+        self.is_residual = stack.is_residual
         self.dtype = np.dtype(dtype)
         self.layers: list[list[OneDirection]] = []
         size = stack.input_size
@@ -269,12 +269,6 @@ class Recurrence:
     def bytes_per_step(self) -> int:
         """Memory of one time step with all states and gates of all layers, about."""
         return 8 * self.dtype.itemsize * sum(self.hidden_sizes) * self.n_directions
-
-    def is_residual(self, number: int) -> bool:
-        """Whether the input of a layer is added to its outputs."""
-        if not self._residual or number == 0:
-            return False
-        return self.hidden_sizes[number - 1] == self.hidden_sizes[number]
 
     def outputs(self, number: int, traces: list[Trace], inputs: NDArray) -> NDArray:
         """The outputs of a layer, which are the inputs of the next: the hidden states of its directions, joined."""
