@@ -1,4 +1,4 @@
-"""A recurrent network with its readout and its loss over one vector of parameters."""
+"""A recurrent network: stages, recurrent layers, pooling and a head over one vector of parameters."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from numrnn.kernels.cpu.likelihoods import LIKELIHOODS
-from numrnn.kernels.cpu.losses import LOSSES, weight_penalty
-from numrnn.kernels.cpu.readout import readout, readout_adjoint
-from numrnn.kernels.simd import lane_count
+from numrnn.dropout import OUTPUT_STREAM, drop
+from numrnn.embedding import Embedding
+from numrnn.heads import LOSS_NAMES, Head
+from numrnn.kernels.cpu.losses import weight_penalty
 from numrnn.packing import Sequences
-from numrnn.parameters import Parameters
+from numrnn.parameters import Parameters, Reach
 from numrnn.stack import RecurrentStack
-from numrnn.windows import iterate_windows, last_in_windows, pooled_backward, pooled_forward, window_seed
+from numrnn.stages import Stage
+from numrnn.trunk import Trunk
+from numrnn.windows import last_in_windows, per_step_passes, pooled_backward, pooled_forward, window_seed
 from numrnn.workers import Workers
 
 __all__ = ["Network"]
@@ -28,6 +30,8 @@ _INFERENCE_STEPS = 4096
 # A sequence's steps before its last training window are read in windows of at least this many.
 _PREFIX_STEPS = 256
 
+_POOLINGS = ("last", "mean", "max")
+
 
 def _range(sequences: Sequences, chunk: slice) -> Sequences:
     """Consecutive sequences; nothing is copied."""
@@ -35,10 +39,10 @@ def _range(sequences: Sequences, chunk: slice) -> Sequences:
 
 
 class Network:
-    """Recurrent stack, pooling over time, dense readout and loss; the parameters are one contiguous vector.
+    """Stages, recurrent layers, pooling over time, dense readout and loss; the parameters are one contiguous vector.
 
-    ``outputs = pooled(stack(x)) @ weight_out.T + bias_out``. The loss of a batch is the weighted mean over its rows,
-    ``sum(w * l) / sum(w)``; rows are sequences, or time steps where `pooling` is None.
+    ``outputs = pooled(layers(stages(x))) @ weight_out.T + bias_out``. The loss of a batch is the weighted mean over its
+    rows, ``sum(w * l) / sum(w)``; rows are sequences, or time steps where `pooling` is None.
 
     Parameters
     ----------
@@ -59,6 +63,19 @@ class Network:
         Defined in `numrnn.kernels.cpu.losses`: softmax cross-entropy of class numbers; mean over the outputs of the
         squared or absolute error, or of Huber's loss with its border at 1. And in `numrnn.kernels.cpu.likelihoods`: the
         pinball loss and negative log-likelihoods, which have several raw outputs for each target.
+    embeddings : tuple of (int, int, int), default=()
+        Column of the input, number of rows and dimension for every categorical column: its values, row numbers held as
+        floating-point numbers, are replaced by learned vectors `embedding_0`, `embedding_1`, ... The recurrent layers
+        see these vectors in the order given here, and then the other columns.
+    residual : bool, default=False
+        Whether the input of a recurrent layer is added to its output, see `RecurrentStack`.
+    recurrent_dropout : float, default=0.0
+        Of the hidden states that go into the recurrent product, one mask for a sequence, see `RecurrentStack`.
+    input_dropout, output_dropout : float, default=0.0
+        Elementwise, of the input of the first recurrent layer and of what the readout sees, in training.
+    label_smoothing : float, default=0.0
+        For the cross-entropy: the share of every label that is spread over all classes. It is part of the loss, in
+        training and out of it.
     quantile_levels : tuple of float, default=()
         For the loss "quantile", and only for it: the levels, between 0 and 1, increasing.
     dtype : {"float32", "float64"}, default="float32"
@@ -68,13 +85,16 @@ class Network:
     Attributes
     ----------
     parameters : Parameters
-        The recurrent layers' (PyTorch's names), `weight_out` (n_outputs, n_features_out) and `bias_out` (n_outputs,).
+        Embeddings first, then the recurrent layers' (PyTorch's names), `weight_out` (n_outputs, n_features_out) and
+        `bias_out` (n_outputs,).
     gradient : Parameters
-        Of the last call of `loss_and_gradient`.
+        Of the last call of `loss_and_gradient`; `reach` says which parts of it can be other than zero.
     n_target_columns : int
         Columns of the targets; `n_outputs`, but for the losses that have several raw outputs for a target.
     weight_spans : tuple of two ndarrays of int64
-        First and past-the-end elements of the weights (not biases) in `parameters.flat`.
+        First and past-the-end elements of the weights (not biases, not embeddings) in `parameters.flat`.
+    takes_classes : bool
+        Whether targets are class numbers.
 
     Notes
     -----
@@ -103,23 +123,23 @@ class Network:
         dtype: DTypeLike = "float32",
         workers: Workers | None = None,
     ) -> None:
-        if loss not in (*LOSSES, *LIKELIHOODS, "crf"):
-            raise ValueError(f"loss must be one of {sorted([*LOSSES, *LIKELIHOODS, 'crf'])}, got {loss!r}")
-        if pooling not in (None, "last", "mean", "max", "attention"):
+        if loss not in LOSS_NAMES:
+            raise ValueError(f"loss must be one of {sorted(LOSS_NAMES)}, got {loss!r}")
+        if pooling not in (None, *_POOLINGS, "attention"):
             raise ValueError(f"pooling must be 'last', 'mean', 'max', 'attention' or None, got {pooling!r}")
-        if embeddings or convolutions or input_dropout or output_dropout or label_smoothing:
-            raise NotImplementedError("embeddings, convolutions, dropout of input and output, label smoothing")
-        if loss == "crf" or pooling == "attention":
-            raise NotImplementedError("crf and attention")
-        fewest = 2 if loss == "cross_entropy" else 1
-        if n_outputs < fewest:
-            raise ValueError(f"n_outputs must be at least {fewest} for the loss {loss!r}, got {n_outputs}")
-        self.quantile_levels = tuple(float(level) for level in quantile_levels)
-        self._levels = np.array(self.quantile_levels, dtype=np.float64)
-        self.n_target_columns = self._count_target_columns(loss, n_outputs)
+        if convolutions or pooling == "attention":
+            raise NotImplementedError("convolutions and attention")
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.dtype("float32"), np.dtype("float64")):
             raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")
+        for name, probability in (
+            ("dropout", dropout),
+            ("recurrent_dropout", recurrent_dropout),
+            ("input_dropout", input_dropout),
+            ("output_dropout", output_dropout),
+        ):
+            if not 0 <= probability < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, got {probability}")
         self.cell = cell
         self.input_size = input_size
         self.hidden_sizes = tuple(hidden_sizes)
@@ -128,32 +148,29 @@ class Network:
         self.pooling = pooling
         self.dropout = dropout
         self.loss_name = loss
-        self.embeddings = embeddings
-        self.convolutions = convolutions
+        self.embeddings = tuple((int(column), int(rows), int(size)) for column, rows, size in embeddings)
+        self.convolutions = tuple(dict(form) for form in convolutions)
         self.residual = residual
         self.recurrent_dropout = recurrent_dropout
         self.input_dropout = input_dropout
         self.output_dropout = output_dropout
         self.label_smoothing = label_smoothing
+        self.quantile_levels = tuple(float(level) for level in quantile_levels)
         self.workers = workers
-        depth: dict[str, Any] = {}
-        if residual:
-            depth["residual"] = residual
-        if recurrent_dropout:
-            depth["recurrent_dropout"] = recurrent_dropout
-        self.stack = RecurrentStack(
-            cell,
-            input_size,
-            self.hidden_sizes,
-            bidirectional=bidirectional,
-            dropout=dropout,
-            dtype=self.dtype.name,
-            workers=workers,
-            **depth,
+        self.takes_classes = loss == "cross_entropy"
+        self.trunk = self._build_trunk(dropout, recurrent_dropout, input_dropout, workers)
+        self.stack = self.trunk.stack
+        self.head = Head(
+            loss,
+            self.trunk.output_size,
+            n_outputs,
+            label_smoothing=label_smoothing,
+            quantile_levels=self.quantile_levels,
+            dtype=self.dtype,
+            workers=self.stack.workers,
         )
-        shapes = dict(self.stack.parameter_shapes())
-        shapes["weight_out"] = (n_outputs, self.stack.output_size)
-        shapes["bias_out"] = (n_outputs,)
+        self.n_target_columns = self.head.n_target_columns
+        shapes = self.trunk.parameter_shapes() | self.head.parameter_shapes()
         self.parameters = Parameters(shapes, self.dtype)
         self.gradient = self.parameters.zeros_like()
         weights = [self.parameters.span(name) for name in shapes if name.startswith("weight")]
@@ -161,28 +178,37 @@ class Network:
             np.array([span.start for span in weights], dtype=np.int64),
             np.array([span.stop for span in weights], dtype=np.int64),
         )
-        self._bytes_per_step = 8 * self.dtype.itemsize * sum(self.hidden_sizes) * (1 + bool(bidirectional))
-        self._lanes = lane_count(self.dtype)
+        self._everything = Reach.all_of(self.parameters.size)
+        # What a time step costs in a window, and what it costs for as long as its sequence is worked on.
+        layers = 8 * sum(self.hidden_sizes) * (1 + bool(bidirectional))
+        copies = 3 * self.stack.input_size if self.embeddings or input_dropout else 0
+        self._bytes_per_step = self.dtype.itemsize * (layers + copies)
 
-    def _count_target_columns(self, loss: str, n_outputs: int) -> int:
-        """Columns of the targets that belong to so many raw outputs."""
-        levels = self._levels
-        if (len(levels) > 0) != (loss == "quantile"):
-            raise ValueError(
-                f"quantile_levels are for the loss 'quantile' alone, got {self.quantile_levels} for {loss!r}"
-            )
-        if not ((levels > 0) & (levels < 1)).all() or (np.diff(levels) <= 0).any():
-            raise ValueError(f"quantile_levels must lie between 0 and 1 and increase, got {self.quantile_levels}")
-        if loss not in LIKELIHOODS:
-            return n_outputs
-        _, outputs_per_target, columns_per_target = LIKELIHOODS[loss]
-        n_targets, rest = divmod(n_outputs, outputs_per_target or len(levels))
-        if rest:
-            raise ValueError(
-                f"n_outputs must be a multiple of {outputs_per_target or len(levels)}, the raw outputs of a target for "
-                f"the loss {loss!r}, got {n_outputs}"
-            )
-        return n_targets * columns_per_target
+    def _build_trunk(
+        self, dropout: float, recurrent_dropout: float, input_dropout: float, workers: Workers | None
+    ) -> Trunk:
+        stages: list[Stage] = []
+        size = self.input_size
+        if self.embeddings:
+            stages.append(Embedding(size, self.embeddings, self.dtype))
+            size = stages[-1].output_size
+        stack = RecurrentStack(
+            self.cell,
+            size,
+            self.hidden_sizes,
+            bidirectional=self.bidirectional,
+            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            residual=self.residual,
+            dtype=self.dtype.name,
+            workers=workers,
+        )
+        return Trunk(stages, stack, input_dropout=input_dropout)
+
+    @property
+    def uses_dropout(self) -> bool:
+        """Whether training needs random numbers."""
+        return max(self.dropout, self.recurrent_dropout, self.input_dropout, self.output_dropout) > 0
 
     @property
     def n_parameters(self) -> int:
@@ -226,17 +252,15 @@ class Network:
         return other
 
     def initialize(self, rng: np.random.RandomState) -> None:
-        """Write initial parameters: the recurrent layers' own, Glorot-uniform readout weights, readout bias zero.
+        """Write initial parameters, each part its own: see `Embedding`, `RecurrentStack` and `Head`.
+
+        Readout weights are Glorot-uniform, its bias is zero.
 
         Glorot, X. and Bengio, Y. (2010). Understanding the difficulty of training deep feedforward neural networks.
         """
-        self.stack.initialize(self.parameters, rng)
-        shape = self.parameters["weight_out"].shape
-        bound = np.sqrt(6.0 / sum(shape))
-        self.parameters["weight_out"][...] = rng.uniform(-bound, bound, shape)
-        self.parameters["bias_out"][...] = 0.0
+        self.trunk.initialize(self.parameters, rng)
+        self.head.initialize(self.parameters, rng)
 
-    # -------------------------------------------------------------------------------------------------- inference
     def features(self, sequences: Sequences) -> NDArray:
         """What the readout sees: the pooled outputs of the top recurrent layer.
 
@@ -259,11 +283,14 @@ class Network:
         """
         outputs = np.empty((self._n_rows(sequences), self.n_outputs), dtype=self.dtype)
         for rows, chunk in self._inference_features(sequences):
-            if isinstance(rows, slice):
-                self._readout(chunk, outputs[rows])
-            else:
-                outputs[rows] = self._readout(chunk, np.empty((len(chunk), self.n_outputs), dtype=self.dtype))
+            outputs[rows] = self.head.outputs(self.parameters, chunk)
         return outputs
+
+    def embedded(self, sequences: Sequences) -> Sequences:
+        """What the first recurrent layer sees of the input, sequence after sequence."""
+        self._check_sequences(sequences)
+        embedded = self.trunk.embed(self.parameters, sequences)
+        return Sequences.from_list(list(embedded)) if embedded is sequences else embedded
 
     def loss(self, sequences: Sequences, targets: NDArray, weights: NDArray | None = None) -> float:
         """Weighted mean loss, without a penalty and without dropout.
@@ -278,63 +305,52 @@ class Network:
         weights : ndarray of float64, shape (n_rows,), or None
         """
         targets, weights = self._check_targets(sequences, targets, weights)
-        outputs = self.outputs(sequences)
         total_weight = float(weights.sum())
-        total = self._evaluate_loss(outputs, targets, weights, 0.0, np.empty_like(outputs))
+        total = 0.0
+        for rows, chunk in self._inference_features(sequences):
+            total += self.head.loss(self.parameters, chunk, targets[rows], weights[rows])[0]
         return total / total_weight if total_weight else 0.0
-
-    def _evaluate_loss(
-        self, outputs: NDArray, targets: NDArray, weights: NDArray, scale: float, d_outputs: NDArray
-    ) -> float:
-        """Sum of weight * loss over the rows; the gradient of the raw outputs is written to `d_outputs`."""
-        if self.loss_name in LOSSES:
-            return LOSSES[self.loss_name](outputs, targets, weights, scale, d_outputs)
-        levels = (self._levels,) if self.loss_name == "quantile" else ()
-        return LIKELIHOODS[self.loss_name].kernel(outputs, targets, weights, *levels, scale, d_outputs)
 
     def _n_rows(self, sequences: Sequences) -> int:
         return sequences.n_steps if self.pooling is None else len(sequences)
 
-    def _readout(self, features: NDArray, outputs: NDArray) -> NDArray:
-        lane = np.zeros(self._lanes, dtype=self.dtype)
-        readout(features, self.parameters["weight_out"], self.parameters["bias_out"], lane, outputs)
-        return outputs
+    def _cost(self, lengths: NDArray, steps: int | None) -> NDArray:
+        """Bytes that sequences of these lengths need in windows of so many steps (None for one window)."""
+        return (lengths if steps is None else np.minimum(lengths, steps)) * self._bytes_per_step
 
-    def _chunks(self, lengths: NDArray, memory: int) -> Iterator[slice]:
-        """Consecutive sequences whose time steps together fit into the memory; at least one."""
-        limit = max(memory // self._bytes_per_step, 1)
-        ends = np.cumsum(lengths)
+    @staticmethod
+    def _chunks(costs: NDArray, memory: int) -> Iterator[slice]:
+        """Consecutive sequences that together fit into the memory; at least one."""
+        ends = np.cumsum(costs)
         begin = 0
-        while begin < len(lengths):
+        while begin < len(costs):
             done = ends[begin - 1] if begin else 0
-            end = max(int(np.searchsorted(ends, done + limit, side="right")), begin + 1)
+            end = max(int(np.searchsorted(ends, done + memory, side="right")), begin + 1)
             yield slice(begin, end)
             begin = end
 
     def _inference_features(self, sequences: Sequences) -> Iterator[tuple[Any, NDArray]]:
         """Rows of the result and their features, chunk by chunk."""
         self._check_sequences(sequences)
-        windowed = not self.bidirectional and sequences.max_length > _INFERENCE_STEPS
-        lengths = np.minimum(sequences.lengths, _INFERENCE_STEPS) if windowed else sequences.lengths
+        steps = None if self.bidirectional else _INFERENCE_STEPS
         row_starts = np.cumsum(sequences.lengths) - sequences.lengths
-        for chunk in self._chunks(lengths, _INFERENCE_BYTES):
-            part = _range(sequences, chunk)
-            if not windowed:
-                pass_: Any = self.stack.forward(self.parameters, part, pooling=self.pooling)
-                if self.pooling is None:
-                    first = int(row_starts[chunk.start])
-                    yield slice(first, first + part.n_steps), pass_.output
-                else:
-                    yield chunk, pass_.output
-            elif self.pooling is not None:
-                yield chunk, pooled_forward(self.stack, self.parameters, part, self.pooling, _INFERENCE_STEPS)[0]
+        for chunk in self._chunks(self._cost(sequences.lengths, steps), _INFERENCE_BYTES):
+            part, _ = self.trunk.prepare(self.parameters, _range(sequences, chunk))
+            if self.pooling is not None:
+                yield chunk, self._inference_pass(part, self.pooling)
+            elif steps is None or part.max_length <= steps:
+                first = int(row_starts[chunk.start])
+                yield slice(first, first + part.n_steps), self._inference_pass(part, None)
             else:
-                pass_ = None
-                places = Sequences(sequences.values, row_starts[chunk], part.lengths)
-                for begin, window in iterate_windows(part, _INFERENCE_STEPS):
-                    state = None if pass_ is None else pass_.state
-                    pass_ = self.stack.forward(self.parameters, window, state=state)
-                    yield places.window(begin, begin + _INFERENCE_STEPS).rows(), pass_.output
+                first = int(row_starts[chunk.start])
+                for rows, _, pass_ in per_step_passes(self.trunk, self.parameters, part, steps):
+                    yield first + rows, pass_.output
+
+    def _inference_pass(self, prepared: Sequences, pooling: str | None) -> NDArray:
+        """Features of sequences, read at once or in windows."""
+        if self.bidirectional or prepared.max_length <= _INFERENCE_STEPS:
+            return self.trunk.forward(self.parameters, prepared, pooling=pooling).output
+        return pooled_forward(self.trunk, self.parameters, prepared, pooling, _INFERENCE_STEPS)[0]
 
     # --------------------------------------------------------------------------------------------------- training
     def loss_and_gradient(
@@ -388,15 +404,15 @@ class Network:
                 bptt_steps = None
         total_weight = float(weights.sum())
         scale = 1.0 / total_weight if total_weight else 0.0
-        self.gradient.flat.fill(0.0)
+        self._clear_gradient()
         total = 0.0
-        kept = sequences.lengths if bptt_steps is None else np.minimum(sequences.lengths, bptt_steps)
-        if int(kept.sum()) * self._bytes_per_step <= _TRAINING_BYTES:
+        costs = self._cost(sequences.lengths, bptt_steps)
+        if int(costs.sum()) <= _TRAINING_BYTES:
             total = self._accumulate(sequences, targets, weights, scale, bptt_steps, dropout_seed)
         else:
             row_ends = np.cumsum(sequences.lengths if self.pooling is None else np.ones(len(sequences), dtype=np.int64))
             first = 0
-            for number, chunk in enumerate(self._chunks(kept, _TRAINING_BYTES)):
+            for number, chunk in enumerate(self._chunks(costs, _TRAINING_BYTES)):
                 rows = slice(first, int(row_ends[chunk.stop - 1]))
                 first = rows.stop
                 seed = (dropout_seed + 7919 * number) % 2**31
@@ -417,84 +433,150 @@ class Network:
         dropout_seed: int,
     ) -> float:
         """Add a batch to the gradient; return its sum of weight * loss."""
-        if bptt_steps is None or bptt_steps >= sequences.max_length:
-            pass_ = self._forward(sequences, None, self.pooling, dropout_seed)
-            total, d_features = self._read_out_and_back(pass_.output, targets, weights, scale)
-            self.stack.backward(pass_, self.parameters, d_features, self.gradient)
-            return total
-        if self.pooling is None:
-            return self._accumulate_per_step(sequences, targets, weights, scale, bptt_steps, dropout_seed)
-        # The state that enters a window went through dropout like everything else, if there is any.
-        training = self.dropout > 0.0 and len(self.hidden_sizes) > 1
-        if self.pooling == "last":
-            cut = np.maximum(sequences.lengths - bptt_steps, 0)
-            before = last_in_windows(
-                self.stack,
-                self.parameters,
-                sequences.window(0, cut),
-                bptt_steps if training else max(bptt_steps, _PREFIX_STEPS),
-                training=training,
-                dropout_seed=dropout_seed,
-            )
-            final = sequences.window(cut, sequences.lengths)
-            seed = window_seed(dropout_seed, sequences.max_length)
-            pass_ = self._forward(final, before.state, "last", seed)
-            del before
-            total, d_features = self._read_out_and_back(pass_.output, targets, weights, scale)
-            self.stack.backward(pass_, self.parameters, d_features, self.gradient)
-            return total
-        steps = bptt_steps
-        arguments = (self.stack, self.parameters, sequences, self.pooling, steps)
-        pooled, winners = pooled_forward(*arguments, training=training, dropout_seed=dropout_seed)
-        total, d_pooled = self._read_out_and_back(pooled, targets, weights, scale)
-        pooled_backward(*arguments, d_pooled, winners, self.gradient, dropout_seed=dropout_seed)
+        prepared, passes = self.trunk.prepare(self.parameters, sequences, training=True)
+        d_prepared = self.trunk.gradient_of_prepared(passes)
+        arguments = (prepared, targets, weights, scale, dropout_seed, d_prepared)
+        if bptt_steps is None or bptt_steps >= prepared.max_length:
+            total = self._accumulate_at_once(*arguments)
+        else:
+            total = self._accumulate_in_windows(*arguments, bptt_steps)
+        self.trunk.prepare_backward(passes, self.parameters, d_prepared, self.gradient)
         return total
 
-    def _accumulate_per_step(
+    def _accumulate_at_once(
         self,
         sequences: Sequences,
         targets: NDArray,
         weights: NDArray,
         scale: float,
-        steps: int,
         dropout_seed: int,
+        d_values: NDArray | None,
+        state: Any = None,
     ) -> float:
-        total = 0.0
-        pass_: Any = None
-        places = Sequences(sequences.values, np.cumsum(sequences.lengths) - sequences.lengths, sequences.lengths)
-        for begin, window in iterate_windows(sequences, steps):
-            rows = places.window(begin, begin + steps).rows()
-            state = None if pass_ is None else pass_.state
-            pass_ = self._forward(window, state, None, window_seed(dropout_seed, begin))
-            window_total, d_features = self._read_out_and_back(pass_.output, targets[rows], weights[rows], scale)
-            self.stack.backward(pass_, self.parameters, d_features, self.gradient)
-            total += window_total
+        run = self.trunk.forward(
+            self.parameters, sequences, state=state, pooling=self.pooling, training=True, dropout_seed=dropout_seed
+        )
+        total, d_features = self._read_out_and_back(run.output, targets, weights, scale, dropout_seed)
+        self.trunk.backward(run, self.parameters, d_features, self.gradient, d_values=d_values)
         return total
 
-    def _forward(self, sequences: Sequences, state: Any, pooling: str | None, dropout_seed: int) -> Any:
-        return self.stack.forward(
-            self.parameters, sequences, state=state, pooling=pooling, training=True, dropout_seed=dropout_seed
-        )
+    def _accumulate_in_windows(
+        self,
+        sequences: Sequences,
+        targets: NDArray,
+        weights: NDArray,
+        scale: float,
+        dropout_seed: int,
+        d_values: NDArray | None,
+        steps: int,
+    ) -> float:
+        trunk, parameters, gradient = self.trunk, self.parameters, self.gradient
+        if self.pooling is None:
+            total = 0.0
+            for rows, seed, run in per_step_passes(
+                trunk, parameters, sequences, steps, training=True, dropout_seed=dropout_seed
+            ):
+                of_window, d_features = self._read_out_and_back(run.output, targets[rows], weights[rows], scale, seed)
+                trunk.backward(run, parameters, d_features, gradient, d_values=d_values)
+                total += of_window
+            return total
+        # The state that enters a window went through dropout like everything else, if there is any.
+        between_layers = self.dropout if len(self.hidden_sizes) > 1 else 0.0
+        training = max(between_layers, self.recurrent_dropout, self.input_dropout) > 0
+        if self.pooling == "last":
+            cut = np.maximum(sequences.lengths - steps, 0)
+            state = last_in_windows(
+                trunk,
+                parameters,
+                sequences.window(0, cut),
+                steps if training else max(steps, _PREFIX_STEPS),
+                training=training,
+                dropout_seed=dropout_seed,
+            ).state
+            final = sequences.window(cut, sequences.lengths)
+            seed = window_seed(dropout_seed, sequences.max_length)
+            return self._accumulate_at_once(final, targets, weights, scale, seed, d_values, state)
+        arguments = (trunk, parameters, sequences, self.pooling, steps)
+        pooled, winners = pooled_forward(*arguments, training=training, dropout_seed=dropout_seed)
+        total, d_pooled = self._read_out_and_back(pooled, targets, weights, scale, dropout_seed)
+        pooled_backward(*arguments, d_pooled, winners, gradient, dropout_seed=dropout_seed, d_values=d_values)
+        return total
 
     def _read_out_and_back(
-        self, features: NDArray, targets: NDArray, weights: NDArray, scale: float
+        self, features: NDArray, targets: NDArray, weights: NDArray, scale: float, dropout_seed: int
     ) -> tuple[float, NDArray]:
-        """Readout and loss, forward and backward: sum of weight * loss and the gradient of the features."""
-        outputs = np.empty((len(features), self.n_outputs), dtype=self.dtype)
-        d_outputs = np.empty_like(outputs)
-        d_features = np.empty_like(features)
-        self._readout(features, outputs)
-        total = self._evaluate_loss(outputs, targets, weights, scale, d_outputs)
-        gradient = self.gradient
-        readout_adjoint(
-            d_outputs,
-            features,
-            self.parameters["weight_out"],
-            gradient["weight_out"],
-            gradient["bias_out"],
-            d_features,
-        )
+        """Readout and loss, forward and backward: sum of weight * loss and the gradient of the features.
+
+        The features are overwritten by what dropout leaves of them.
+        """
+        drop(features, self.output_dropout, dropout_seed, OUTPUT_STREAM)
+        total, d_features = self.head.loss(self.parameters, features, targets, weights, scale, self.gradient)
+        assert d_features is not None
+        drop(d_features, self.output_dropout, dropout_seed, OUTPUT_STREAM)
         return total, d_features
+
+    def reach(self) -> Reach:
+        """The parts of `gradient` that the last call of `loss_and_gradient` can have made other than zero."""
+        embedding = self.trunk.embedding
+        if embedding is None:
+            return self._everything
+        dense = self.parameters.span(embedding.names[-1]).stop
+        begins, ends, rows = [np.array([dense])], [np.array([self.parameters.size])], []
+        n_rows = 0
+        for name, (_, n_entries, dimension), reached in zip(
+            embedding.names, embedding.tables, embedding.reached, strict=True
+        ):
+            begins.append(self.parameters.span(name).start + reached * dimension)
+            ends.append(begins[-1] + dimension)
+            rows.append(n_rows + reached)
+            n_rows += n_entries
+        return Reach(
+            np.concatenate(begins, dtype=np.int64), np.concatenate(ends, dtype=np.int64), np.concatenate(rows), n_rows
+        )
+
+    def _clear_gradient(self) -> None:
+        """Zero what the last call has written, and not the rows of embeddings that it has not."""
+        embedding, first = self.trunk.embedding, 0
+        if embedding is not None:
+            embedding.forget(self.gradient)
+            first = self.parameters.span(embedding.names[-1]).stop
+        self.gradient.flat[first:] = 0.0
+
+    def input_gradient(self, sequences: Sequences, d_outputs: NDArray) -> NDArray:
+        """Gradient of ``sum(d_outputs * outputs(sequences))`` with respect to what the first recurrent layer sees.
+
+        Parameters
+        ----------
+        sequences : Sequences
+        d_outputs : ndarray
+            Of the shape of `outputs`.
+
+        Returns
+        -------
+        ndarray of shape (n_steps, size of the first layer's input)
+            Rows are the time steps of `embedded`, sequence after sequence. There is no dropout, and no truncation.
+        """
+        self._check_sequences(sequences)
+        expected = (self._n_rows(sequences), self.n_outputs)
+        if d_outputs.shape != expected:
+            raise ValueError(f"expected d_outputs of shape {expected}, got {d_outputs.shape}")
+        d_outputs = np.ascontiguousarray(d_outputs, dtype=self.dtype)
+        trunk = self._build_trunk(0.0, 0.0, 0.0, self.stack.workers) if self.uses_dropout else self.trunk
+        # The gradients of the parameters have to go somewhere.
+        unused = Parameters(trunk.stack.parameter_shapes(), self.dtype)
+        parts: list[NDArray] = []
+        first = 0
+        for chunk in self._chunks(self._cost(sequences.lengths, None), _TRAINING_BYTES):
+            part = _range(sequences, chunk)
+            rows = slice(first, first + self._n_rows(part))
+            first = rows.stop
+            inner = trunk.embed(self.parameters, part)
+            run = trunk.stack.forward(self.parameters, inner, pooling=self.pooling, training=True)
+            d_features = self.head.features_gradient(self.parameters, d_outputs[rows])
+            d_input, _ = trunk.stack.backward(run, self.parameters, d_features, unused, need_input=True)
+            assert d_input is not None
+            parts.append(d_input)
+        return np.concatenate(parts) if parts else np.zeros((0, self.stack.input_size), dtype=self.dtype)
 
     # ------------------------------------------------------------------------------------------------------ checks
     def _check_sequences(self, sequences: Sequences) -> None:
@@ -509,9 +591,8 @@ class Network:
         self, sequences: Sequences, targets: NDArray, weights: NDArray | None
     ) -> tuple[NDArray, NDArray]:
         n_rows = self._n_rows(sequences)
-        classes = self.loss_name == "cross_entropy"
-        expected: tuple[int, ...] = (n_rows,) if classes else (n_rows, self.n_target_columns)
-        dtype = np.dtype(np.int64) if classes else self.dtype
+        expected: tuple[int, ...] = (n_rows,) if self.takes_classes else (n_rows, self.n_target_columns)
+        dtype = np.dtype(np.int64) if self.takes_classes else self.dtype
         if targets.shape != expected or targets.dtype != dtype:
             raise ValueError(
                 f"expected targets of shape {expected} in {dtype} for the loss {self.loss_name!r}, got {targets.shape} "

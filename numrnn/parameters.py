@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Parameters"]
+__all__ = ["Parameters", "Reach"]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The parts of a flat vector that a gradient reaches: a dense one, and some rows of tables.
+
+    Attributes
+    ----------
+    begins, ends : ndarray of int64, shape (1 + n_rows_reached,)
+        First and past-the-end element of each part, the dense one first.
+    rows : ndarray of int64, shape (n_rows_reached,)
+        Numbers of the rows, counted through all tables.
+    n_rows : int
+        Rows of all tables together.
+    """
+
+    begins: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    n_rows: int
+
+    @classmethod
+    def all_of(cls, size: int) -> Reach:
+        """All of a vector without tables."""
+        return cls(np.zeros(1, dtype=np.int64), np.full(1, size, dtype=np.int64), np.zeros(0, dtype=np.int64), 0)
 
 
 class Parameters(Mapping[str, NDArray]):

@@ -18,9 +18,16 @@ from numpy.typing import NDArray
 
 from numrnn.packing import Sequences
 from numrnn.parameters import Parameters
-from numrnn.stack import RecurrentStack
+from numrnn.trunk import Trunk
 
-__all__ = ["iterate_windows", "last_in_windows", "pooled_backward", "pooled_forward", "window_seed"]
+__all__ = [
+    "iterate_windows",
+    "last_in_windows",
+    "per_step_passes",
+    "pooled_backward",
+    "pooled_forward",
+    "window_seed",
+]
 
 
 def iterate_windows(sequences: Sequences, steps: int) -> Iterator[tuple[int, Sequences]]:
@@ -39,7 +46,7 @@ def window_seed(dropout_seed: int, begin: int) -> int:
 
 
 def last_in_windows(
-    stack: RecurrentStack,
+    trunk: Trunk,
     parameters: Parameters,
     sequences: Sequences,
     steps: int,
@@ -51,7 +58,7 @@ def last_in_windows(
     pass_: Any = None
     for begin, window in iterate_windows(sequences, steps):
         before = pass_
-        pass_ = stack.forward(
+        pass_ = trunk.forward(
             parameters,
             window,
             state=None if before is None else before.state,
@@ -66,33 +73,60 @@ def last_in_windows(
     return pass_
 
 
-def pooled_forward(
-    stack: RecurrentStack,
+def per_step_passes(
+    trunk: Trunk,
     parameters: Parameters,
     sequences: Sequences,
-    pooling: str,
+    steps: int,
+    *,
+    training: bool = False,
+    dropout_seed: int = 0,
+) -> Iterator[tuple[NDArray[np.int64], int, Any]]:
+    """Passes without pooling over all windows: rows of their time steps, sequence after sequence, and their seeds."""
+    places = Sequences(sequences.values, np.cumsum(sequences.lengths) - sequences.lengths, sequences.lengths)
+    pass_: Any = None
+    for begin, window in iterate_windows(sequences, steps):
+        seed = window_seed(dropout_seed, begin)
+        state = None if pass_ is None else pass_.state
+        pass_ = trunk.forward(parameters, window, state=state, training=training, dropout_seed=seed)
+        yield places.window(begin, begin + steps).rows(), seed, pass_
+
+
+def pooled_forward(
+    trunk: Trunk,
+    parameters: Parameters,
+    sequences: Sequences,
+    pooling: str | None,
     steps: int,
     *,
     training: bool = False,
     dropout_seed: int = 0,
 ) -> tuple[NDArray, NDArray | None]:
-    """Outputs of the stack pooled over whole sequences, from windows.
+    """Outputs of the trunk pooled over whole sequences, from windows.
 
     Returns
     -------
     pooled : ndarray of shape (n_sequences, output_size)
+        Without pooling (n_steps, output_size), sequence after sequence.
     winners : ndarray of int64, shape (n_sequences, output_size), or None
         For "max" the first time step of the window in which the maximum lies.
     """
     if pooling == "last":
-        last = last_in_windows(stack, parameters, sequences, steps, training=training, dropout_seed=dropout_seed)
+        last = last_in_windows(trunk, parameters, sequences, steps, training=training, dropout_seed=dropout_seed)
         return np.array(last.output), None
-    shape = (len(sequences), stack.output_size)
+    if pooling is None:
+        outputs = np.empty((sequences.n_steps, trunk.output_size), dtype=parameters.dtype)
+        for rows, _, of_window in per_step_passes(
+            trunk, parameters, sequences, steps, training=training, dropout_seed=dropout_seed
+        ):
+            outputs[rows] = of_window.output
+        return outputs, None
+    shape = (len(sequences), trunk.output_size)
     total = np.zeros(shape, dtype=np.float64)
     winners = np.zeros(shape, dtype=np.int64)
     pass_: Any = None
     for begin, window in iterate_windows(sequences, steps):
-        pass_ = stack.forward(
+        pass_ = trunk.forward(
             parameters,
             window,
             state=None if pass_ is None else pass_.state,
@@ -112,18 +146,19 @@ def pooled_forward(
 
 
 def pooled_backward(
-    stack: RecurrentStack,
+    trunk: Trunk,
     parameters: Parameters,
     sequences: Sequences,
-    pooling: str,
+    pooling: str | None,
     steps: int,
     d_pooled: NDArray,
     winners: NDArray | None,
     gradient: Parameters,
     *,
     dropout_seed: int = 0,
+    d_values: NDArray | None = None,
 ) -> None:
-    """Add the truncated gradient of a loss of the pooled outputs ("mean" or "max"), window by window.
+    """Add the truncated gradient of a loss of the pooled outputs ("mean", "max" or None), window by window.
 
     Parameters
     ----------
@@ -131,10 +166,18 @@ def pooled_backward(
         Gradient of the loss with respect to what `pooled_forward` returned with the same arguments.
     winners : ndarray or None
         What `pooled_forward` returned.
+    d_values : ndarray, default=None
+        See `Trunk.backward`.
     """
+    if pooling is None:
+        for rows, _, of_window in per_step_passes(
+            trunk, parameters, sequences, steps, training=True, dropout_seed=dropout_seed
+        ):
+            trunk.backward(of_window, parameters, d_pooled[rows], gradient, d_values=d_values)
+        return
     pass_: Any = None
     for begin, window in iterate_windows(sequences, steps):
-        pass_ = stack.forward(
+        pass_ = trunk.forward(
             parameters,
             window,
             state=None if pass_ is None else pass_.state,
@@ -147,4 +190,4 @@ def pooled_backward(
             d_window = d_pooled * share.astype(d_pooled.dtype)[:, None]
         else:
             d_window = np.where(winners == begin, d_pooled, d_pooled.dtype.type(0))
-        stack.backward(pass_, parameters, d_window, gradient)
+        trunk.backward(pass_, parameters, d_window, gradient, d_values=d_values)

@@ -7,8 +7,14 @@ import oracle
 import oracle.losses
 import pytest
 
-from numrnn.kernels.cpu.losses import LOSSES, log_softmax, softmax, weight_penalty
-from numrnn.kernels.cpu.readout import readout, readout_adjoint
+from numrnn.kernels.cpu.losses import LOSSES, log_softmax, softmax, weight_penalty, workspace_size
+from numrnn.kernels.cpu.readout import (
+    IDENTITY_ROWS,
+    readout,
+    readout_input_adjoint,
+    readout_weight_adjoint,
+    scratch_sizes,
+)
 from numrnn.kernels.simd import lane_count
 
 pytestmark = pytest.mark.interpreter
@@ -34,10 +40,12 @@ def expected(name, outputs, targets):
     return (2 * values, 2 * derivatives) if name == "squared_error" else (values, derivatives)
 
 
-def run(name, outputs, targets, weights, scale=None):
+def run(name, outputs, targets, weights, scale=None, smoothing=0.0):
     d_outputs = np.full_like(outputs, 99)
-    total = LOSSES[name](outputs, targets, weights, 1 / weights.sum() if scale is None else scale, d_outputs)
-    return total, d_outputs
+    workspace = np.full(workspace_size(outputs.shape[1]), np.nan)
+    only_cross_entropy = (smoothing, workspace) if name == "cross_entropy" else ()
+    scale = 1 / weights.sum() if scale is None else scale
+    return LOSSES[name](outputs, targets, weights, *only_cross_entropy, scale, d_outputs), d_outputs
 
 
 @every_loss
@@ -165,31 +173,98 @@ def test_weight_penalty_touches_its_parts_only(rng):
     np.testing.assert_allclose(gradient, wanted, rtol=1e-14)
 
 
-# ---------------------------------------------------------------------------------------------------------- the readout
+# ------------------------------------------------------------------------------------------------------ label smoothing
 @both_types
-@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 16, 2), (9, 37, 3), (4, 131, 1), (3, 64, 7)])
+@pytest.mark.parametrize("n_outputs", [2, 3, 8, 9, 40])
+def test_smoothed_labels_are_a_mixture_with_the_uniform_distribution(n_outputs, dtype, rng):
+    outputs, targets, weights = problem("cross_entropy", rng, n_outputs=n_outputs, dtype=dtype)
+    total, d_outputs = run("cross_entropy", outputs, targets, weights, scale=1.0, smoothing=0.3)
+    wanted, d_wanted = 0.0, np.zeros(outputs.shape)
+    for label in range(n_outputs):
+        share = np.where(targets == label, 0.7, 0.0) + 0.3 / n_outputs
+        values, derivatives = oracle.losses.cross_entropy(outputs.astype(np.float64), np.full_like(targets, label))
+        wanted += (weights * share * values).sum()
+        d_wanted += (weights * share)[:, None] * derivatives
+    np.testing.assert_allclose(total, wanted, rtol=TOLERANCE[dtype])
+    oracle.assert_close(d_outputs, d_wanted, TOLERANCE[dtype])
+
+
+def test_smoothing_agrees_with_torch(rng):
+    torch = pytest.importorskip("torch")
+    outputs, targets, _ = problem("cross_entropy", rng, n_outputs=5)
+    theirs = torch.from_numpy(outputs).requires_grad_()
+    loss = torch.nn.CrossEntropyLoss(label_smoothing=0.2)(theirs, torch.from_numpy(targets))
+    loss.backward()
+    total, d_outputs = run("cross_entropy", outputs, targets, np.ones(len(outputs)), smoothing=0.2)
+    np.testing.assert_allclose(total / len(outputs), loss.item(), rtol=1e-12)
+    np.testing.assert_allclose(d_outputs, theirs.grad.numpy(), rtol=1e-11, atol=1e-15)
+
+
+# ---------------------------------------------------------------------------------------------------------- the readout
+class Readout:
+    """The kernels with memory that is no larger than they say they need."""
+
+    def __init__(self, dtype):
+        self.identity = np.arange(IDENTITY_ROWS)
+        self.panel, self.block, self.product = (
+            np.full(size, np.nan, dtype=dtype) for size in scratch_sizes(lane_count(dtype))
+        )
+
+    def outputs(self, features, weight, bias):
+        outputs = np.full((len(features), len(weight)), np.nan, dtype=features.dtype)
+        middle = len(features) // 2
+        for rows in ((0, middle), (middle, len(features))):
+            readout(features, weight, bias, *rows, self.identity, self.panel, self.block, outputs)
+        return outputs
+
+    def d_features(self, d_outputs, weight):
+        d_features = np.full((len(d_outputs), weight.shape[1]), np.nan, dtype=weight.dtype)
+        readout_input_adjoint(d_outputs, weight, 0, len(d_outputs), self.identity, self.panel, self.block, d_features)
+        return d_features
+
+    def add(self, d_outputs, features, d_weight, d_bias):
+        middle = len(d_weight) // 2
+        for outputs in ((0, middle), (middle, len(d_weight))):
+            readout_weight_adjoint(
+                d_outputs,
+                features,
+                *outputs,
+                self.identity,
+                self.panel,
+                self.block,
+                self.product,
+                d_weight,
+                d_bias,
+            )
+
+
+@both_types
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 1), (5, 16, 2), (9, 37, 3), (4, 131, 1), (3, 64, 7), (2, 3, 70), (387, 5, 2), (2, 260, 259), (0, 3, 2)],
+)
 def test_readout_and_adjoint_are_matrix_products(shape, dtype, rng):
     n_rows, n_features, n_outputs = shape
     features = rng.normal(size=(n_rows, n_features)).astype(dtype)
     weight = rng.normal(size=(n_outputs, n_features)).astype(dtype)
     bias, d_outputs = rng.normal(size=n_outputs).astype(dtype), rng.normal(size=(n_rows, n_outputs)).astype(dtype)
-    outputs = np.empty((n_rows, n_outputs), dtype=dtype)
-    readout(features, weight, bias, np.zeros(lane_count(dtype), dtype=dtype), outputs)
+    kernels = Readout(dtype)
     x, w, d = (array.astype(np.float64) for array in (features, weight, d_outputs))
-    oracle.assert_close(outputs, x @ w.T + bias, TOLERANCE[dtype])
-    d_weight, d_bias, d_features = np.ones_like(weight), np.ones_like(bias), np.full_like(features, 99)
-    readout_adjoint(d_outputs, features, weight, d_weight, d_bias, d_features)
-    oracle.assert_close(d_features, d @ w, TOLERANCE[dtype])
-    oracle.assert_close(d_weight, 1 + d.T @ x, TOLERANCE[dtype])
-    oracle.assert_close(d_bias, 1 + d.sum(axis=0), TOLERANCE[dtype])
+    tolerance = 4 * TOLERANCE[dtype]
+    oracle.assert_close(kernels.outputs(features, weight, bias), x @ w.T + bias, tolerance)
+    oracle.assert_close(kernels.d_features(d_outputs, weight), d @ w, tolerance)
+    d_weight, d_bias = np.ones_like(weight), np.ones_like(bias)
+    kernels.add(d_outputs, features, d_weight, d_bias)
+    oracle.assert_close(d_weight, 1 + d.T @ x, tolerance)
+    oracle.assert_close(d_bias, 1 + d.sum(axis=0), tolerance)
 
 
 def test_a_row_of_the_readout_does_not_depend_on_the_others(rng):
     features, weight = rng.normal(size=(40, 53)).astype("f"), rng.normal(size=(3, 53)).astype("f")
-    bias, lane = rng.normal(size=3).astype("f"), np.zeros(lane_count("f"), dtype="f")
-    together = np.empty((40, 3), dtype="f")
-    readout(features, weight, bias, lane, together)
+    bias, kernels = rng.normal(size=3).astype("f"), Readout("f")
+    together = kernels.outputs(features, weight, bias)
+    d_together = kernels.d_features(together, weight)
     for row in range(40):
-        alone = np.empty((1, 3), dtype="f")
-        readout(features[row : row + 1], weight, bias, lane, alone)
+        alone = kernels.outputs(features[row : row + 1], weight, bias)
         np.testing.assert_array_equal(alone[0], together[row])
+        np.testing.assert_array_equal(kernels.d_features(alone, weight)[0], d_together[row])

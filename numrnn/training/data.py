@@ -31,7 +31,7 @@ class TrainingData:
         if len(sequences) == 0:
             raise ValueError("there must be at least one sequence to train on, got none")
         # Arrays of their own, writable and contiguous: kernels are compiled once, for these.
-        if network.loss_name == "cross_entropy":
+        if network.takes_classes:
             targets = np.array(targets, dtype=np.int64, order="C")
             if targets.shape != (n_rows,):
                 raise ValueError(f"expected {n_rows} class numbers, got targets of shape {targets.shape}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numrnn.kernels.cpu.solvers import euclidean_norm
+from numrnn.kernels.cpu.solvers import euclidean_norm, scale_spans
 from numrnn.network import Network
 from numrnn.packing import Sequences
 from numrnn.training.batches import divide
@@ -149,7 +149,7 @@ def train(
             rate = state.schedule(state.n_epochs - state.schedule_begin)
             order, bounds = divide(data.sequences.lengths, size, shuffle=shuffle, rng=rng)
             shuffled = data.reorder(order)
-            seeds = rng.randint(0, 2**31 - 1, size=len(bounds)).tolist() if network.dropout else [0] * len(bounds)
+            seeds = rng.randint(0, 2**31 - 1, size=len(bounds)).tolist() if network.uses_dropout else [0] * len(bounds)
             loss_sum = 0.0
             for number, (begin, end) in enumerate(bounds):
                 batch_sequences, batch_targets, batch_weights = shuffled.part(begin, end)
@@ -162,14 +162,16 @@ def train(
                     dropout_seed=seeds[number],
                 )
                 finite = math.isfinite(loss)
+                reach = network.reach()
                 if finite and number == 0:
                     last_good[:] = epoch_begin
                 batch_weight = float(len(batch_targets) if batch_weights is None else batch_weights.sum())
                 if batch_weights is not None and len(bounds) > 1:
                     # The loss of a minibatch is a mean by its own weights. In the mean over all data a minibatch of
                     # light rows counts for less.
-                    gradient *= gradient.dtype.type(batch_weight / len(batch_targets) / mean_weight)
-                norm = state.solver.update(parameters, gradient, rate, max_norm) if finite else math.nan
+                    factor = gradient.dtype.type(batch_weight / len(batch_targets) / mean_weight)
+                    scale_spans(gradient, reach.begins, reach.ends, factor)
+                norm = state.solver.update(parameters, gradient, rate, max_norm, reach) if finite else math.nan
                 if not math.isfinite(norm):
                     where = f"minibatch {number + 1} of {len(bounds)}"
                     _give_up(network, state, last_good, "gradient" if finite else "loss", loss, where, rate)
@@ -302,7 +304,7 @@ def _train_lbfgs(
     if network.dtype != np.float64:
         sequences = Sequences(sequences.values.astype(np.float64), sequences.starts, sequences.lengths)
     targets = data.targets if data.targets.dtype == np.int64 else data.targets.astype(np.float64)
-    seed = int(rng.randint(0, 2**31 - 1)) if network.dropout else 0
+    seed = int(rng.randint(0, 2**31 - 1)) if network.uses_dropout else 0
     progress = Progress(max_iter, len(sequences), verbose=verbose)
 
     def evaluate(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:

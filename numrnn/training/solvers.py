@@ -12,10 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numrnn.kernels.cpu.solvers import adam, rmsprop, sgd
+from numrnn.parameters import Reach
 
 __all__ = ["SGD", "SOLVERS", "Adam", "AdamW", "RMSprop", "Solver"]
 
-_NO_SPANS = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+# Begins, ends and ages, as the kernels take them.
+Spans = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+_NOTHING = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
 class Solver:
@@ -27,6 +31,11 @@ class Solver:
         Updates made so far.
     moments : dict of str to ndarray
         The vectors that an update needs beside the parameters, empty before the first one.
+
+    Notes
+    -----
+    Rows of tables that no update reaches cost nothing and keep their values. The moments of a row stay behind while it
+    is not reached; when it is, they first decay for the updates that it has missed, as if its gradient had been zero.
     """
 
     moment_names: tuple[str, ...] = ()
@@ -34,8 +43,17 @@ class Solver:
     def __init__(self) -> None:
         self.n_updates = 0
         self.moments: dict[str, NDArray] = {}
+        # The number of updates up to which the moments of every row of a table have been kept; None without tables.
+        self._updated: NDArray[np.int64] | None = None
 
-    def update(self, parameters: NDArray, gradient: NDArray, learning_rate: float, max_norm: float = math.inf) -> float:
+    def update(
+        self,
+        parameters: NDArray,
+        gradient: NDArray,
+        learning_rate: float,
+        max_norm: float = math.inf,
+        reach: Reach | None = None,
+    ) -> float:
         """Change the parameters in place.
 
         Parameters
@@ -45,6 +63,8 @@ class Solver:
         learning_rate : float
         max_norm : float, default=inf
             A longer gradient is scaled to this Euclidean norm [1]_.
+        reach : Reach, default=None
+            The parts of the gradient that are not zero. None for all of it.
 
         Returns
         -------
@@ -61,23 +81,46 @@ class Solver:
                 "parameters, gradient and what the solver remembers of earlier updates must be of one shape and type, "
                 "got " + ", ".join(f"{array.shape} {array.dtype}" for array in arrays)
             )
+        if reach is None:
+            reach = Reach.all_of(parameters.size)
+        n_rows = 0 if self._updated is None else len(self._updated)
+        if reach.n_rows != n_rows and (self._updated is not None or self.n_updates):
+            raise ValueError(
+                f"this solver has been used for tables of {n_rows} rows together, got a gradient of tables of "
+                f"{reach.n_rows} rows"
+            )
         if not self.moments:
             self.moments = {name: np.zeros_like(parameters) for name in self.moment_names}
-        norm = self._apply(parameters, gradient, float(learning_rate), float(max_norm))
+        ages = np.zeros(len(reach.begins), dtype=np.int64)
+        if reach.n_rows:
+            if self._updated is None:
+                self._updated = np.zeros(reach.n_rows, dtype=np.int64)
+            ages[1:] = self.n_updates - self._updated[reach.rows]
+        spans = (reach.begins, reach.ends, ages)
+        norm = self._apply(parameters, gradient, spans, float(learning_rate), float(max_norm))
         if math.isfinite(norm):
             self.n_updates += 1
+            if self._updated is not None:
+                self._updated[reach.rows] = self.n_updates
         return norm
 
-    def _apply(self, parameters: NDArray, gradient: NDArray, learning_rate: float, max_norm: float) -> float:
+    def _apply(
+        self, parameters: NDArray, gradient: NDArray, spans: Spans, learning_rate: float, max_norm: float
+    ) -> float:
         raise NotImplementedError
 
     def state(self) -> dict[str, Any]:
         """A copy of everything that changes from update to update."""
-        return {"n_updates": self.n_updates, **{name: moment.copy() for name, moment in self.moments.items()}}
+        state: dict[str, Any] = {name: moment.copy() for name, moment in self.moments.items()}
+        return state | {
+            "n_updates": self.n_updates,
+            "rows_updated": None if self._updated is None else self._updated.copy(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to what `state` returned."""
         self.n_updates = state["n_updates"]
+        self._updated = None if state["rows_updated"] is None else state["rows_updated"].copy()
         self.moments = {name: state[name].copy() for name in self.moment_names if name in state}
 
 
@@ -102,9 +145,11 @@ class SGD(Solver):
             # A velocity without momentum would only be a copy of the gradient: the kernel takes an empty one for none.
             self.moment_names = ()
 
-    def _apply(self, parameters: NDArray, gradient: NDArray, learning_rate: float, max_norm: float) -> float:
+    def _apply(
+        self, parameters: NDArray, gradient: NDArray, spans: Spans, learning_rate: float, max_norm: float
+    ) -> float:
         velocity = self.moments.get("velocity", gradient[:0])
-        return sgd(parameters, gradient, velocity, learning_rate, self.momentum, self.nesterov, max_norm)
+        return sgd(parameters, gradient, velocity, *spans, learning_rate, self.momentum, self.nesterov, max_norm)
 
 
 class Adam(Solver):
@@ -127,21 +172,24 @@ class Adam(Solver):
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.weight_decay = 0.0
-        self.spans = _NO_SPANS
+        self.decaying = _NOTHING
 
-    def _apply(self, parameters: NDArray, gradient: NDArray, learning_rate: float, max_norm: float) -> float:
+    def _apply(
+        self, parameters: NDArray, gradient: NDArray, spans: Spans, learning_rate: float, max_norm: float
+    ) -> float:
         return adam(
             parameters,
             gradient,
             self.moments["mean"],
             self.moments["square"],
+            *spans,
             self.n_updates + 1,
             learning_rate,
             self.beta_1,
             self.beta_2,
             self.epsilon,
             self.weight_decay,
-            *self.spans,
+            *self.decaying,
             max_norm,
         )
 
@@ -157,7 +205,7 @@ class AdamW(Adam):
         As for `Adam`.
     weight_decay : float, default=0.01
     spans : tuple of two ndarrays of int64, default=None
-        First and past-the-end elements of the parts of the vector that decay. None for all of it.
+        First and past-the-end elements of the parts of the vector that decay. None for all of it but tables.
     """
 
     def __init__(
@@ -172,12 +220,14 @@ class AdamW(Adam):
         self.weight_decay = weight_decay
         self._given_spans = spans
 
-    def _apply(self, parameters: NDArray, gradient: NDArray, learning_rate: float, max_norm: float) -> float:
+    def _apply(
+        self, parameters: NDArray, gradient: NDArray, spans: Spans, learning_rate: float, max_norm: float
+    ) -> float:
         if self._given_spans is None:
-            self.spans = (np.zeros(1, dtype=np.int64), np.full(1, parameters.size, dtype=np.int64))
+            self.decaying = (spans[0][:1], spans[1][:1])
         else:
-            self.spans = self._given_spans
-        return super()._apply(parameters, gradient, learning_rate, max_norm)
+            self.decaying = self._given_spans
+        return super()._apply(parameters, gradient, spans, learning_rate, max_norm)
 
 
 class RMSprop(Solver):
@@ -199,8 +249,11 @@ class RMSprop(Solver):
         self.rho = rho
         self.epsilon = epsilon
 
-    def _apply(self, parameters: NDArray, gradient: NDArray, learning_rate: float, max_norm: float) -> float:
-        return rmsprop(parameters, gradient, self.moments["square"], learning_rate, self.rho, self.epsilon, max_norm)
+    def _apply(
+        self, parameters: NDArray, gradient: NDArray, spans: Spans, learning_rate: float, max_norm: float
+    ) -> float:
+        square = self.moments["square"]
+        return rmsprop(parameters, gradient, square, *spans, learning_rate, self.rho, self.epsilon, max_norm)
 
 
 SOLVERS: dict[str, type[Solver]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}

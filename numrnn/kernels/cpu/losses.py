@@ -4,6 +4,8 @@ Every loss has the same signature::
 
     total = loss(outputs, targets, weights, scale, d_outputs)
 
+with what the cross-entropy needs besides, label smoothing and scratch, after the weights.
+
 ===========  ==============================  ==========================================================================
 argument     type and shape                  meaning
 ===========  ==============================  ==========================================================================
@@ -29,8 +31,10 @@ import math
 
 import numpy as np
 
+from numrnn.kernels.activations import exp
 from numrnn.kernels.cpu.reductions import sum_of_squares
 from numrnn.kernels.jit import inline, kernel
+from numrnn.kernels.simd import lane_count, lanes, load, store, where_positive, zeros_like
 
 __all__ = [
     "LOSSES",
@@ -42,18 +46,34 @@ __all__ = [
     "softmax",
     "squared_error",
     "weight_penalty",
+    "workspace_size",
 ]
 
 
-@kernel
-def cross_entropy(outputs, targets, weights, scale, d_outputs):
-    """Softmax cross-entropy: log(sum_k exp(y_k)) - y_t for the class number t; d_y_k = p_k - [k = t].
+def workspace_size(n_outputs: int) -> int:
+    """Elements of the scratch for so many outputs: whole vectors of them."""
+    n_lanes = lane_count(np.dtype(np.float64))
+    return -(-n_outputs // n_lanes) * n_lanes
 
-    The largest output is subtracted before exponentials are taken, so that nothing overflows. Raises IndexError for a
-    class number outside 0, ..., n_outputs - 1.
+
+@kernel
+def cross_entropy(outputs, targets, weights, smoothing, workspace, scale, d_outputs):
+    """Softmax cross-entropy with smoothed labels [1]_.
+
+    ``-sum_k q_k log p_k`` with p = softmax(y), q_k = (1 - smoothing) [k = t] + smoothing / n_outputs for the class
+    number t; d_y_k = p_k - q_k. Without smoothing it is log(sum_k exp(y_k)) - y_t. The largest output is subtracted
+    before exponentials are taken, so that nothing overflows. Raises IndexError for a class number outside
+    0, ..., n_outputs - 1.
+
+    smoothing: float, from 0 (none) to 1. workspace: float64, scratch of `workspace_size` elements.
+
+    .. [1] Szegedy, C. et al. (2016). Rethinking the Inception architecture for computer vision. CVPR.
     """
     total = 0.0
     n_rows, n_outputs = outputs.shape
+    n_lanes = lanes(workspace)
+    padded = (n_outputs + n_lanes - 1) // n_lanes * n_lanes
+    share = smoothing / n_outputs
     for row in range(n_rows):
         target = targets[row]
         if target < 0 or target >= n_outputs:
@@ -62,19 +82,45 @@ def cross_entropy(outputs, targets, weights, scale, d_outputs):
         if weight == 0.0:
             d_outputs[row] = 0.0
             continue
-        largest = outputs[row, 0]
-        for k in range(1, n_outputs):
-            largest = max(largest, outputs[row, k])
+        own = np.float64(outputs[row, target])
+        for k in range(n_outputs):
+            workspace[k] = outputs[row, k]
+        for k in range(n_outputs, padded):
+            workspace[k] = -np.inf
+        maxima = load(workspace, 0)
+        for k in range(n_lanes, padded, n_lanes):
+            y = load(workspace, k)
+            maxima = where_positive(y - maxima, y, maxima)
+        # The lanes of a register, through memory that is about to be written anyway.
+        first = load(workspace, 0)
+        store(workspace, 0, maxima)
+        largest = workspace[0]
+        for i in range(1, n_lanes):
+            largest = max(largest, workspace[i])
+        store(workspace, 0, first)
+        sums = zeros_like(maxima)
+        for k in range(0, padded, n_lanes):
+            e = exp(load(workspace, k) - largest)
+            store(workspace, k, e)
+            sums = sums + e
+        first = load(workspace, 0)
+        store(workspace, 0, sums)
         denominator = 0.0
+        for i in range(n_lanes):
+            denominator += workspace[i]
+        store(workspace, 0, first)
+        loss = math.log(denominator) + (largest - own)
+        if smoothing > 0.0:
+            sum_of_outputs = 0.0
+            for k in range(n_outputs):
+                sum_of_outputs += np.float64(outputs[row, k])
+            loss += smoothing * own - share * sum_of_outputs
+        total += weight * loss
+        factor, inverse = scale * weight, 1.0 / denominator
+        own_share = workspace[target] * inverse - (1.0 - smoothing) - share
         for k in range(n_outputs):
-            denominator += math.exp(np.float64(outputs[row, k]) - np.float64(largest))
-        total += weight * (math.log(denominator) + (np.float64(largest) - np.float64(outputs[row, target])))
-        factor = scale * weight
-        for k in range(n_outputs):
-            probability = math.exp(np.float64(outputs[row, k]) - np.float64(largest)) / denominator
-            if k == target:
-                probability -= 1.0
-            d_outputs[row, k] = factor * probability
+            d_outputs[row, k] = factor * (workspace[k] * inverse - share)
+        d_outputs[row, target] = factor * own_share
     return total
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "multiply_transposed",
     "pack_columns",
     "pack_rows",
+    "transpose_into",
     "unpack_columns",
 ]
 
@@ -91,7 +92,7 @@ def add_rows(source, source_pitch, source_rows, n_rows, n_columns, target, targe
 
 
 @inline
-def _transpose_into(a, a0, rows, row0, n_rows, pitch, depth, target, target0, target_pitch):
+def transpose_into(a, a0, rows, row0, n_rows, pitch, depth, target, target0, target_pitch):
     """target[target0 + k * target_pitch + r] = a[a0 + rows[row0 + r] * pitch + k] for r < n_rows, k < depth."""
     n_lanes = lanes(target)
     for row in range(0, n_rows, n_lanes):
@@ -128,7 +129,7 @@ def multiply_transposed(
         n_block = min(SUM_ROWS, n_rows - first)
         for k_first in range(k_begin, k_end, SUM_COLUMNS):
             n_k = min(k_end - k_first, SUM_COLUMNS)
-            _transpose_into(a, a0 + k_first, rows, first, n_block, pitch, n_k, block, 0, SUM_PITCH)
+            transpose_into(a, a0 + k_first, rows, first, n_block, pitch, n_k, block, 0, SUM_PITCH)
             for column in range(0, columns, step):
                 width = min(step, columns - column)
                 # B's part, made contiguous: its rows may lie a power of two apart, where they would compete for few
@@ -188,7 +189,7 @@ def pack_columns(weight, gates, hidden_size, unit_begin, units, identity, panels
             width = min(step, columns - first)
             row = gates[slot] * hidden_size + unit_begin + unit
             n_units = min(n_lanes, hidden_size - unit_begin - unit)
-            _transpose_into(
+            transpose_into(
                 flat, row * depth, identity, 0, n_units, depth, depth, panels, first * depth + inside, width
             )
 
@@ -231,7 +232,7 @@ def unpack_columns(product, gates, hidden_size, padded_size, identity, square, w
             n_units = min(n_lanes, hidden_size - unit)
             for k in range(0, depth, n_lanes):
                 n_k = min(n_lanes, depth - k)
-                _transpose_into(product, k * pitch + source, identity, 0, n_k, pitch, n_lanes, square, 0, n_lanes)
+                transpose_into(product, k * pitch + source, identity, 0, n_k, pitch, n_lanes, square, 0, n_lanes)
                 for i in range(n_units):
                     for j in range(n_k):
                         flat[(row + i) * depth + k + j] += square[i * n_lanes + j]

@@ -1,11 +1,14 @@
-"""The dense readout `outputs = features @ weight.T + bias` and its adjoint.
+"""The dense readout `outputs = features @ weight.T + bias` and its adjoint, in tiles.
 
-A row of the outputs is computed by the same operations in the same order whatever the other rows are, which a matrix
-product of a general library does not promise; and sums over rows run in row order, on one thread. The results are
-therefore the same for every batch and every number of threads.
+Every output is one chain of fused multiply-adds that begins with the bias and goes through the features in their order;
+every gradient of a feature one that goes through the outputs in theirs. Gradients of the weights are sums over blocks
+of `SUM_ROWS` rows, added in the order of the blocks. So the results are the same for every batch and every number of
+threads. A thread takes a range of rows, or of outputs, and packs for itself the part of the weights that it is about to
+use: what is packed stays in its caches, and a single row costs no more than reading the weights.
 
 features (n_rows, n_features), weight (n_outputs, n_features), bias (n_outputs,), outputs (n_rows, n_outputs), and the
-gradients `d_...` of the same shapes: float, C-contiguous.
+gradients `d_...` of the same shapes: float, C-contiguous. identity: int64, 0, 1, 2, ... (at least `IDENTITY_ROWS`,).
+panel, block, product: float, scratch of `scratch_sizes` elements, of which each thread has its own.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -13,70 +16,193 @@ from __future__ import annotations
 
 import numpy as np
 
-from numrnn.kernels.jit import kernel
-from numrnn.kernels.simd import fma, lanes, load, store, zeros_like
+from numrnn.kernels.cpu.matmul import SUM_COLUMNS, SUM_PITCH, SUM_ROWS, multiply, transpose_into
+from numrnn.kernels.jit import inline, kernel
+from numrnn.kernels.simd import PANEL_VECTORS, lanes, load, load_partial, store
 
-__all__ = ["readout", "readout_adjoint"]
+__all__ = ["IDENTITY_ROWS", "readout", "readout_input_adjoint", "readout_weight_adjoint", "scratch_sizes"]
+
+# Rows of a result that are taken at once, and the depth of a product that is.
+_BLOCK_ROWS = 384
+_BLOCK_DEPTH = 256
+IDENTITY_ROWS = max(_BLOCK_ROWS, _BLOCK_DEPTH, SUM_ROWS, SUM_COLUMNS)
+
+
+def scratch_sizes(n_lanes: int) -> tuple[int, int, int]:
+    """Elements of panel, block and product, for vectors of so many lanes."""
+    width = PANEL_VECTORS * n_lanes
+    return (
+        width * max(_BLOCK_DEPTH, SUM_ROWS),
+        max(width * (_BLOCK_ROWS + 1), SUM_PITCH * SUM_COLUMNS),
+        width * SUM_COLUMNS,
+    )
+
+
+@inline
+def _whole_vectors(count, n_lanes):
+    return (count + n_lanes - 1) // n_lanes * n_lanes
+
+
+@inline
+def _pack(matrix, row0, n_rows, pitch, column, n_columns, width, panel):
+    """panel[r * width + i] = matrix[row0 + r, column + i] for i < n_columns, and zero up to the width."""
+    n_lanes = lanes(panel)
+    whole = n_columns - n_columns % n_lanes
+    for r in range(n_rows):
+        source, target = (row0 + r) * pitch + column, r * width
+        for i in range(0, whole, n_lanes):
+            store(panel, target + i, load(matrix, source + i))
+        if whole < width:
+            store(panel, target + whole, load_partial(matrix, source + whole, n_columns - whole))
 
 
 @kernel
-def readout(features, weight, bias, lane, outputs):
-    """Write features @ weight.T + bias to `outputs`.
-
-    lane: float (at least as many elements as a vector has lanes,), scratch.
-    """
-    n_rows, n_features = features.shape
+def readout(features, weight, bias, begin, end, identity, panel, block, outputs):
+    """Write rows `begin` to `end` of features @ weight.T + bias to `outputs`."""
+    n_features = features.shape[1]
     n_outputs = weight.shape[0]
-    x, w = features.reshape(features.size), weight.reshape(weight.size)
-    width = lanes(x)
-    paired = n_features - n_features % (2 * width)
-    whole = n_features - n_features % width
-    zero = zeros_like(load(lane, 0))
-    for row in range(n_rows):
-        x_row = row * n_features
-        for k in range(n_outputs):
-            w_row = k * n_features
-            # Two sums, so that one product need not wait for the one before.
-            even, odd = zero, zero
-            for j in range(0, paired, 2 * width):
-                even = fma(load(x, x_row + j), load(w, w_row + j), even)
-                odd = fma(load(x, x_row + j + width), load(w, w_row + j + width), odd)
-            for j in range(paired, whole, width):
-                even = fma(load(x, x_row + j), load(w, w_row + j), even)
-            store(lane, 0, even + odd)
-            total = bias[k]
-            for i in range(width):
-                total += lane[i]
-            for j in range(whole, n_features):
-                total += x[x_row + j] * w[w_row + j]
-            outputs[row, k] = total
+    x, w, y = features.reshape(-1), weight.reshape(-1), outputs.reshape(-1)
+    zero = panel.dtype.type(0)
+    n_lanes = lanes(panel)
+    for first in range(begin, end, _BLOCK_ROWS):
+        n_rows = min(_BLOCK_ROWS, end - first)
+        for k in range(0, n_outputs, PANEL_VECTORS * n_lanes):
+            n_own = min(PANEL_VECTORS * n_lanes, n_outputs - k)
+            width = _whole_vectors(n_own, n_lanes)
+            # The last vector of a row may be a part of one, which a tile cannot write.
+            direct = n_own == width
+            if direct:
+                start, start0, start_pitch, target, target0, pitch = bias, k, 0, y, first * n_outputs + k, n_outputs
+            else:
+                for i in range(n_own):
+                    block[i] = bias[k + i]
+                for i in range(n_own, width):
+                    block[i] = zero
+                start, start0, start_pitch, target, target0, pitch = block, 0, 0, block, width, width
+            for j in range(0, n_features, _BLOCK_DEPTH):
+                depth = min(_BLOCK_DEPTH, n_features - j)
+                if not direct:
+                    panel[: depth * width] = zero
+                for i in range(0, n_own, n_lanes):
+                    source, count = (k + i) * n_features + j, min(n_lanes, n_own - i)
+                    transpose_into(w, source, identity, 0, count, n_features, depth, panel, i, width)
+                multiply(
+                    x,
+                    first * n_features + j,
+                    identity,
+                    0,
+                    n_rows,
+                    n_features,
+                    panel,
+                    0,
+                    depth,
+                    width,
+                    start,
+                    start0,
+                    start_pitch,
+                    target,
+                    target0,
+                    pitch,
+                )
+                start, start0, start_pitch = target, target0, pitch
+            if not direct:
+                for row in range(n_rows):
+                    for i in range(n_own):
+                        outputs[first + row, k + i] = block[(row + 1) * width + i]
 
 
 @kernel
-def readout_adjoint(d_outputs, features, weight, d_weight, d_bias, d_features):
-    """Write d_outputs @ weight to `d_features`; add d_outputs.T @ features to `d_weight`, sums of rows to `d_bias`."""
-    n_rows, n_features = features.shape
-    n_outputs = weight.shape[0]
-    for row in range(n_rows):
-        for j in range(n_features):
-            d_features[row, j] = d_outputs[row, 0] * weight[0, j]
-        for k in range(1, n_outputs):
-            factor = d_outputs[row, k]
-            for j in range(n_features):
-                d_features[row, j] += factor * weight[k, j]
-    whole = n_rows - n_rows % 4
-    for k in range(n_outputs):
-        # Float64: over many rows the digits of a float32 sum would be lost.
-        total = np.float64(d_bias[k])
-        for row in range(n_rows):
-            total += np.float64(d_outputs[row, k])
-        d_bias[k] = total
-        for row in range(0, whole, 4):
-            d0, d1, d2, d3 = d_outputs[row, k], d_outputs[row + 1, k], d_outputs[row + 2, k], d_outputs[row + 3, k]
-            for j in range(n_features):
-                first = d0 * features[row, j] + d1 * features[row + 1, j]
-                d_weight[k, j] += first + (d2 * features[row + 2, j] + d3 * features[row + 3, j])
-        for row in range(whole, n_rows):
-            factor = d_outputs[row, k]
-            for j in range(n_features):
-                d_weight[k, j] += factor * features[row, j]
+def readout_input_adjoint(d_outputs, weight, begin, end, identity, panel, block, d_features):
+    """Write rows `begin` to `end` of d_outputs @ weight to `d_features`."""
+    n_outputs, n_features = weight.shape
+    d, w, d_x = d_outputs.reshape(-1), weight.reshape(-1), d_features.reshape(-1)
+    zero = panel.dtype.type(0)
+    n_lanes = lanes(panel)
+    for first in range(begin, end, _BLOCK_ROWS):
+        n_rows = min(_BLOCK_ROWS, end - first)
+        for j in range(0, n_features, PANEL_VECTORS * n_lanes):
+            n_own = min(PANEL_VECTORS * n_lanes, n_features - j)
+            width = _whole_vectors(n_own, n_lanes)
+            block[:width] = zero
+            start, start0, start_pitch, target, target0, pitch = block, 0, 0, block, width, width
+            if n_own == width:
+                target, target0, pitch = d_x, first * n_features + j, n_features
+            for k in range(0, n_outputs, _BLOCK_DEPTH):
+                depth = min(_BLOCK_DEPTH, n_outputs - k)
+                _pack(w, k, depth, n_features, j, n_own, width, panel)
+                multiply(
+                    d,
+                    first * n_outputs + k,
+                    identity,
+                    0,
+                    n_rows,
+                    n_outputs,
+                    panel,
+                    0,
+                    depth,
+                    width,
+                    start,
+                    start0,
+                    start_pitch,
+                    target,
+                    target0,
+                    pitch,
+                )
+                start, start0, start_pitch = target, target0, pitch
+            if n_own < width:
+                for row in range(n_rows):
+                    for i in range(n_own):
+                        d_features[first + row, j + i] = block[(row + 1) * width + i]
+
+
+@kernel
+def readout_weight_adjoint(d_outputs, features, begin, end, identity, panel, block, product, d_weight, d_bias):
+    """Add outputs `begin` to `end` of d_outputs.T @ features to `d_weight`, and sums over rows to `d_bias`."""
+    n_all, n_features = features.shape
+    n_outputs = d_outputs.shape[1]
+    d, x = d_outputs.reshape(-1), features.reshape(-1)
+    zero = panel.dtype.type(0)
+    n_lanes = lanes(panel)
+    for first in range(0, n_all, SUM_ROWS):
+        n_rows = min(SUM_ROWS, n_all - first)
+        for k in range(begin, end, SUM_COLUMNS):
+            n_k = min(SUM_COLUMNS, end - k)
+            transpose_into(d, first * n_outputs + k, identity, 0, n_rows, n_outputs, n_k, block, 0, SUM_PITCH)
+            for i in range(n_k):
+                # Float64: over many rows the digits of a float32 sum would be lost.
+                s0 = s1 = s2 = s3 = 0.0
+                at, whole = i * SUM_PITCH, n_rows - n_rows % 4
+                for r in range(0, whole, 4):
+                    s0 += np.float64(block[at + r])
+                    s1 += np.float64(block[at + r + 1])
+                    s2 += np.float64(block[at + r + 2])
+                    s3 += np.float64(block[at + r + 3])
+                for r in range(whole, n_rows):
+                    s0 += np.float64(block[at + r])
+                d_bias[k + i] += (s0 + s1) + (s2 + s3)
+            for j in range(0, n_features, PANEL_VECTORS * n_lanes):
+                n_own = min(PANEL_VECTORS * n_lanes, n_features - j)
+                width = _whole_vectors(n_own, n_lanes)
+                _pack(x, first, n_rows, n_features, j, n_own, width, panel)
+                product[: n_k * width] = zero
+                multiply(
+                    block,
+                    0,
+                    identity,
+                    0,
+                    n_k,
+                    SUM_PITCH,
+                    panel,
+                    0,
+                    n_rows,
+                    width,
+                    product,
+                    0,
+                    width,
+                    product,
+                    0,
+                    width,
+                )
+                for i in range(n_k):
+                    for m in range(n_own):
+                        d_weight[k + i, j + m] += product[i * width + m]

@@ -1,0 +1,272 @@
+"""Heads: from features to raw outputs, to a loss, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numrnn.kernels.cpu.likelihoods import LIKELIHOODS
+from numrnn.kernels.cpu.losses import LOSSES, workspace_size
+from numrnn.kernels.cpu.readout import (
+    IDENTITY_ROWS,
+    readout,
+    readout_input_adjoint,
+    readout_weight_adjoint,
+    scratch_sizes,
+)
+from numrnn.kernels.simd import lane_count
+from numrnn.workers import Workers
+
+__all__ = ["LOSS_NAMES", "Head"]
+
+LOSS_NAMES = (*LOSSES, *LIKELIHOODS)
+
+# Floating-point operations that are worth a thread of their own, and those of one raw output in a loss.
+_FLOPS_PER_THREAD = 4_000_000
+_FLOPS_OF_LOSS = 64
+# Rows of which outputs, loss and gradient are computed one after the other, while they are in the caches; and of many
+# outputs, for which the rows are enough work.
+_UNIT_ROWS = 384
+_UNIT_ROWS_OF_MANY = 96
+_MANY_OUTPUTS = 512
+# The gradient of the outputs is kept for so many bytes of rows at a time.
+_GRADIENT_BYTES = 2**26
+
+
+class _Scratch(NamedTuple):
+    """Scratch of one thread: panel, block and product of the readout's kernels, workspace of the cross-entropy's."""
+
+    matrices: tuple[NDArray, ...]
+    workspace: NDArray
+
+
+class Head:
+    """Dense readout ``outputs = features @ weight_out.T + bias_out``, and a loss of every row of the outputs.
+
+    A row is a sequence, or a time step where there is no pooling. What is computed for a row depends on nothing but
+    that row and the parameters.
+
+    Parameters
+    ----------
+    loss : str
+        One of `LOSS_NAMES`.
+    n_features, n_outputs : int
+    label_smoothing : float, default=0.0
+        For the cross-entropy.
+    quantile_levels : tuple of float, default=()
+        For the loss "quantile".
+    dtype : dtype
+    workers : Workers
+
+    Attributes
+    ----------
+    n_target_columns : int
+        Columns of the targets; `n_outputs`, but for the losses that have several raw outputs for a target.
+    """
+
+    def __init__(
+        self,
+        loss: str,
+        n_features: int,
+        n_outputs: int,
+        *,
+        label_smoothing: float = 0.0,
+        quantile_levels: tuple[float, ...] = (),
+        dtype: np.dtype,
+        workers: Workers,
+    ) -> None:
+        fewest = 2 if loss == "cross_entropy" else 1
+        if n_outputs < fewest:
+            raise ValueError(f"n_outputs must be at least {fewest} for the loss {loss!r}, got {n_outputs}")
+        if not 0 <= label_smoothing < 1 or (label_smoothing and loss != "cross_entropy"):
+            raise ValueError(
+                "label_smoothing must be at least 0 and below 1, and 0 for every loss but 'cross_entropy', got "
+                f"{label_smoothing} for {loss!r}"
+            )
+        self.n_features = n_features
+        self.n_outputs = n_outputs
+        self.n_target_columns = _count_target_columns(loss, n_outputs, quantile_levels)
+        self.dtype = np.dtype(dtype)
+        self.workers = workers
+        self._loss: Any = LOSSES[loss] if loss in LOSSES else LIKELIHOODS[loss].kernel
+        self._is_cross_entropy = loss == "cross_entropy"
+        self._label_smoothing = float(label_smoothing)
+        self._levels = (np.array(quantile_levels, dtype=np.float64),) if loss == "quantile" else ()
+        self._unit_rows = _UNIT_ROWS_OF_MANY if n_outputs > _MANY_OUTPUTS else _UNIT_ROWS
+        self._identity = np.arange(IDENTITY_ROWS, dtype=np.int64)
+        self._scratch: list[_Scratch] = []
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the parameters."""
+        return {"weight_out": (self.n_outputs, self.n_features), "bias_out": (self.n_outputs,)}
+
+    def initialize(self, parameters: Mapping[str, NDArray], rng: np.random.RandomState) -> None:
+        """Write initial parameters: Glorot-uniform weights, bias zero."""
+        shape = parameters["weight_out"].shape
+        bound = np.sqrt(6.0 / sum(shape))
+        parameters["weight_out"][...] = rng.uniform(-bound, bound, shape)
+        parameters["bias_out"][...] = 0.0
+
+    # -------------------------------------------------------------------------------------------------------- outputs
+    def outputs(self, parameters: Mapping[str, NDArray], features: NDArray) -> NDArray:
+        """Raw outputs (n_rows, n_outputs) of features (n_rows, n_features)."""
+        outputs = np.empty((len(features), self.n_outputs), dtype=self.dtype)
+        weight, bias = parameters["weight_out"], parameters["bias_out"]
+
+        def rows(begin: int, end: int) -> None:
+            scratch = self._take_scratch()
+            readout(features, weight, bias, begin, end, self._identity, *scratch.matrices[:2], outputs)
+            self._scratch.append(scratch)
+
+        self._divide(len(features), len(features) * 2 * self.n_features * self.n_outputs, rows)
+        return outputs
+
+    def features_gradient(self, parameters: Mapping[str, NDArray], d_outputs: NDArray) -> NDArray:
+        """Gradient of the features (n_rows, n_features) from that of the outputs."""
+        d_features = np.empty((len(d_outputs), self.n_features), dtype=self.dtype)
+        weight = parameters["weight_out"]
+
+        def rows(begin: int, end: int) -> None:
+            scratch = self._take_scratch()
+            readout_input_adjoint(d_outputs, weight, begin, end, self._identity, *scratch.matrices[:2], d_features)
+            self._scratch.append(scratch)
+
+        self._divide(len(d_outputs), len(d_outputs) * 2 * self.n_features * self.n_outputs, rows)
+        return d_features
+
+    def weights_gradient(self, features: NDArray, d_outputs: NDArray, gradient: Mapping[str, NDArray]) -> None:
+        """Add the gradients of the parameters."""
+        d_weight, d_bias = gradient["weight_out"], gradient["bias_out"]
+
+        def outputs(begin: int, end: int) -> None:
+            scratch = self._take_scratch()
+            readout_weight_adjoint(d_outputs, features, begin, end, self._identity, *scratch.matrices, d_weight, d_bias)
+            self._scratch.append(scratch)
+
+        self._divide(self.n_outputs, len(features) * 2 * self.n_features * self.n_outputs, outputs)
+
+    # ----------------------------------------------------------------------------------------------------------- loss
+    def loss(
+        self,
+        parameters: Mapping[str, NDArray],
+        features: NDArray,
+        targets: NDArray,
+        weights: NDArray,
+        scale: float = 0.0,
+        gradient: Mapping[str, NDArray] | None = None,
+    ) -> tuple[float, NDArray | None]:
+        """Sum of weight * loss over the rows, and its gradient.
+
+        Parameters
+        ----------
+        parameters : mapping of str to ndarray
+        features : ndarray of shape (n_rows, n_features)
+            C-contiguous.
+        targets : ndarray
+            int64 (n_rows,) for the cross-entropy, else of the network's type (n_rows, n_target_columns).
+        weights : ndarray of float64, shape (n_rows,)
+        scale : float, default=0.0
+            Factor of the gradient.
+        gradient : mapping of str to ndarray, default=None
+            The gradient of the parameters is added to it. None: the value is all that is wanted.
+
+        Returns
+        -------
+        total : float
+            Not scaled.
+        d_features : ndarray of shape (n_rows, n_features), or None if `gradient` is None
+        """
+        n_rows = len(features)
+        d_features = None if gradient is None else np.empty_like(features)
+        kept = _GRADIENT_BYTES // (self.n_outputs * self.dtype.itemsize)
+        kept = max(kept // self._unit_rows, 1) * self._unit_rows
+        total = 0.0
+        for first in range(0, n_rows, kept):
+            own = slice(first, first + kept)
+            d_own = None if d_features is None else d_features[own]
+            total += self._loss_of_rows(parameters, features[own], targets[own], weights[own], scale, gradient, d_own)
+        return total, d_features
+
+    def _loss_of_rows(
+        self,
+        parameters: Mapping[str, NDArray],
+        features: NDArray,
+        targets: NDArray,
+        weights: NDArray,
+        scale: float,
+        gradient: Mapping[str, NDArray] | None,
+        d_features: NDArray | None,
+    ) -> float:
+        n_rows, size = len(features), self._unit_rows
+        weight, bias = parameters["weight_out"], parameters["bias_out"]
+        # Every unit of rows has its own sum, so that the total does not depend on the threads.
+        n_units = -(-n_rows // size)
+        totals = [0.0] * n_units
+        d_outputs = None if d_features is None else np.empty((n_rows, self.n_outputs), dtype=self.dtype)
+
+        def units(begin: int, end: int) -> None:
+            scratch = self._take_scratch()
+            outputs = np.empty((min(size, n_rows), self.n_outputs), dtype=self.dtype)
+            d_unused = None if d_outputs is not None else np.empty_like(outputs)
+            smoothing = (self._label_smoothing, scratch.workspace) if self._is_cross_entropy else ()
+            for unit in range(begin, end):
+                rows = slice(unit * size, min((unit + 1) * size, n_rows))
+                count = rows.stop - rows.start
+                x, y = features[rows], outputs[:count]
+                d_y = d_unused[:count] if d_unused is not None else d_outputs[rows]  # type: ignore[index]
+                readout(x, weight, bias, 0, count, self._identity, *scratch.matrices[:2], y)
+                totals[unit] = self._loss(y, targets[rows], weights[rows], *smoothing, *self._levels, scale, d_y)
+                if d_features is not None:
+                    readout_input_adjoint(
+                        d_y, weight, 0, count, self._identity, *scratch.matrices[:2], d_features[rows]
+                    )
+            self._scratch.append(scratch)
+
+        self._divide(n_units, n_rows * self.n_outputs * (4 * self.n_features + _FLOPS_OF_LOSS), units)
+        if gradient is not None:
+            assert d_outputs is not None
+            self.weights_gradient(features, d_outputs, gradient)
+        return sum(totals)
+
+    # -------------------------------------------------------------------------------------------------------- helpers
+    def _divide(self, count: int, flops: int, task: Callable[[int, int], Any]) -> None:
+        """Call ``task(begin, end)`` for ranges that cover 0 to `count`, in as many threads as the work is worth."""
+        parts = min(self.workers.n, flops // _FLOPS_PER_THREAD, count)
+        if parts < 2:
+            task(0, count)
+            return
+        bounds = [count * part // parts for part in range(parts + 1)]
+        self.workers.run([partial(task, *pair) for pair in pairwise(bounds)])
+
+    def _take_scratch(self) -> _Scratch:
+        """Scratch of one thread; it goes back to `_scratch` when the thread is done."""
+        try:
+            return self._scratch.pop()
+        except IndexError:
+            sizes = scratch_sizes(lane_count(self.dtype))
+            matrices = tuple(np.zeros(size, dtype=self.dtype) for size in sizes)
+            return _Scratch(matrices, np.zeros(workspace_size(self.n_outputs), dtype=np.float64))
+
+
+def _count_target_columns(loss: str, n_outputs: int, quantile_levels: tuple[float, ...]) -> int:
+    """Columns of the targets that belong to so many raw outputs."""
+    levels = np.array(quantile_levels, dtype=np.float64)
+    if (len(levels) > 0) != (loss == "quantile"):
+        raise ValueError(f"quantile_levels are for the loss 'quantile' alone, got {quantile_levels} for {loss!r}")
+    if not ((levels > 0) & (levels < 1)).all() or (np.diff(levels) <= 0).any():
+        raise ValueError(f"quantile_levels must lie between 0 and 1 and increase, got {quantile_levels}")
+    if loss not in LIKELIHOODS:
+        return n_outputs
+    _, outputs_per_target, columns_per_target = LIKELIHOODS[loss]
+    n_targets, rest = divmod(n_outputs, outputs_per_target or len(levels))
+    if rest:
+        raise ValueError(
+            f"n_outputs must be a multiple of {outputs_per_target or len(levels)}, the raw outputs of a target for "
+            f"the loss {loss!r}, got {n_outputs}"
+        )
+    return n_targets * columns_per_target

@@ -1,0 +1,186 @@
+"""From the input to the features that a head reads: stages, dropout of the input, recurrent layers, pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numrnn.dropout import INPUT_STREAM, drop
+from numrnn.embedding import Embedding
+from numrnn.packing import Sequences
+from numrnn.stack import RecurrentPass, RecurrentStack, States
+from numrnn.stages import Stage, StagePass
+
+__all__ = ["Trunk", "TrunkPass"]
+
+
+class TrunkPass:
+    """What one forward pass leaves behind.
+
+    Attributes
+    ----------
+    output : ndarray
+        Features: of time steps `(n_steps, output_size)` without pooling, else of sequences.
+    state : list of ndarray
+        Final states of the recurrent layers.
+    sequences : Sequences
+        The input.
+    """
+
+    def __init__(self, sequences: Sequences, embedded: StagePass | None, run: RecurrentPass, dropout_seed: int) -> None:
+        self.sequences = sequences
+        self.embedded = embedded
+        self.run = run
+        self.dropout_seed = dropout_seed
+        self.output = run.output
+        self.state = run.state
+
+
+class Trunk:
+    """Stages before the recurrent layers, and the layers.
+
+    Stages that look at one time step alone run with the layers, window by window where time is cut into windows. If
+    there are others, all stages run first, over whole sequences: `prepare` and `prepare_backward`.
+
+    Parameters
+    ----------
+    stages : sequence of Stage
+        From the input up.
+    stack : RecurrentStack
+    input_dropout : float, default=0.0
+        Probability with which, in training, an element of the input of the recurrent layers is zeroed.
+    """
+
+    def __init__(self, stages: Sequence[Stage], stack: RecurrentStack, *, input_dropout: float = 0.0) -> None:
+        self.stages = tuple(stages)
+        self.stack = stack
+        self.input_dropout = input_dropout
+        stepwise = len(self.stages) == 1 and isinstance(self.stages[0], Embedding)
+        self._stepwise: Stage | None = self.stages[0] if stepwise else None
+        self._whole: tuple[Stage, ...] = () if stepwise else self.stages
+
+    @property
+    def output_size(self) -> int:
+        return self.stack.output_size
+
+    @property
+    def embedding(self) -> Embedding | None:
+        """The first stage, if it looks vectors up."""
+        first = self.stages[0] if self.stages else None
+        return first if isinstance(first, Embedding) else None
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the parameters, from the input up."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for stage in self.stages:
+            shapes |= stage.parameter_shapes()
+        return shapes | self.stack.parameter_shapes()
+
+    def initialize(self, parameters: Mapping[str, NDArray], rng: np.random.RandomState) -> None:
+        """Write initial values."""
+        for stage in self.stages:
+            stage.initialize(parameters, rng)
+        self.stack.initialize(parameters, rng)
+
+    # ---------------------------------------------------------------------------------------------------- whole input
+    def prepare(
+        self, parameters: Mapping[str, NDArray], sequences: Sequences, *, training: bool = False
+    ) -> tuple[Sequences, list[StagePass]]:
+        """Run the stages that need whole sequences: the input of `forward`, and what the way back needs."""
+        passes: list[StagePass] = []
+        for stage in self._whole:
+            passes.append(stage.forward(parameters, sequences, training=training))
+            sequences = passes[-1].sequences
+        return sequences, passes
+
+    def gradient_of_prepared(self, passes: list[StagePass]) -> NDArray | None:
+        """Zeros to which `backward` adds the gradient of what `prepare` returned; None if nobody needs it."""
+        return np.zeros_like(passes[-1].sequences.values) if passes else None
+
+    def prepare_backward(
+        self,
+        passes: list[StagePass],
+        parameters: Mapping[str, NDArray],
+        d_values: NDArray | None,
+        gradient: Mapping[str, NDArray],
+    ) -> None:
+        """Add the gradients of the stages that need whole sequences."""
+        for number in range(len(passes) - 1, -1, -1):
+            assert d_values is not None
+            d_values = self._whole[number].backward(
+                passes[number], parameters, d_values, gradient, need_input=number > 0
+            )
+
+    def embed(self, parameters: Mapping[str, NDArray], sequences: Sequences) -> Sequences:
+        """What the recurrent layers see of the input, without dropout."""
+        for stage in self.stages:
+            sequences = stage.forward(parameters, sequences, training=False).sequences
+        return sequences
+
+    # ---------------------------------------------------------------------------------------------------------- passes
+    def forward(
+        self,
+        parameters: Mapping[str, NDArray],
+        sequences: Sequences,
+        *,
+        state: States | None = None,
+        pooling: str | None = None,
+        training: bool = False,
+        dropout_seed: int = 0,
+    ) -> TrunkPass:
+        """Run the layers, and before them the stages that look at one time step; see `RecurrentStack.forward`."""
+        embedded: StagePass | None = None
+        inner = sequences
+        if self._stepwise is not None:
+            embedded = self._stepwise.forward(parameters, sequences, training=training)
+            inner = embedded.sequences
+        if training and self.input_dropout > 0:
+            if embedded is None:
+                starts = np.cumsum(sequences.lengths) - sequences.lengths
+                inner = Sequences(sequences.values[sequences.rows()], starts, sequences.lengths)
+            drop(inner.values, self.input_dropout, dropout_seed, INPUT_STREAM)
+        run = self.stack.forward(
+            parameters, inner, state=state, pooling=pooling, training=training, dropout_seed=dropout_seed
+        )
+        return TrunkPass(sequences, embedded, run, dropout_seed)
+
+    def backward(
+        self,
+        run: TrunkPass,
+        parameters: Mapping[str, NDArray],
+        d_output: NDArray,
+        gradient: Mapping[str, NDArray],
+        *,
+        d_values: NDArray | None = None,
+        need_input: bool = False,
+    ) -> Any:
+        """Add the gradients of a pass of `forward` in training.
+
+        Parameters
+        ----------
+        run, parameters, d_output, gradient
+            As for `RecurrentStack.backward`.
+        d_values : ndarray, default=None
+            Of the shape of `run.sequences.values`: the gradient of its rows is added. Only where no stage runs with the
+            layers.
+        need_input : bool, default=False
+
+        Returns
+        -------
+        ndarray of shape (n_steps, input size of the layers) or None
+            If `need_input`, the gradient of what the layers saw, before dropout; rows sequence after sequence.
+        """
+        wanted = need_input or run.embedded is not None or d_values is not None
+        d_input, _ = self.stack.backward(run.run, parameters, d_output, gradient, need_input=wanted)
+        if d_input is None:
+            return None
+        drop(d_input, self.input_dropout, run.dropout_seed, INPUT_STREAM)
+        if run.embedded is not None:
+            assert self._stepwise is not None
+            self._stepwise.backward(run.embedded, parameters, d_input, gradient, need_input=False)
+        if d_values is not None:
+            d_values[run.sequences.rows()] += d_input
+        return d_input if need_input else None
