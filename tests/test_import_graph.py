@@ -34,6 +34,7 @@ LEVELS = (
     ("numrnn.dropout",),
     ("numrnn.stages",),
     ("numrnn.embedding",),
+    ("numrnn.convolution",),
     ("numrnn.trunk",),
     ("numrnn.windows",),
     ("numrnn.heads",),

@@ -68,7 +68,8 @@ def attend(hidden, rows, size, offsets, begin, end, columns, vector, lane, proje
             store_partial(weights, row, count, exp(load_partial(weights, row, count) - shift))
             for k in range(row, row + count):
                 denominator += np.float64(weights[k])
-        factor = lane.dtype.type(1.0 / denominator)
+        # Without rows there is nothing to divide.
+        factor = lane.dtype.type(1.0 / (denominator if last > first else 1.0))
         for row in range(first, last):
             weights[row] *= factor
         for j in range(0, size, n_lanes):

@@ -35,7 +35,7 @@ SUM_PITCH = SUM_ROWS + 16
 
 
 @inline
-def _height(left):
+def height_of_tile(left):
     """Rows of the next tile, balanced: 8 rows are 4 + 4, not 6 + 2."""
     tiles = (left + TILE_ROWS - 1) // TILE_ROWS
     return (left + tiles - 1) // tiles
@@ -59,7 +59,7 @@ def multiply(
             width = min(step, columns - column)
             row = first
             while row < last:
-                height = _height(last - row)
+                height = height_of_tile(last - row)
                 tile(
                     height,
                     width // n_lanes,
@@ -146,7 +146,7 @@ def multiply_transposed(
                         store(column_sums, column + i, total)
                 k = 0
                 while k < n_k:
-                    height = _height(n_k - k)
+                    height = height_of_tile(n_k - k)
                     target = (k_first + k) * columns + column
                     tile(
                         height,
