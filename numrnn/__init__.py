@@ -12,8 +12,10 @@ _HOMES = {
     "GRU": "numrnn.layers",
     "LSTM": "numrnn.layers",
     "RNN": "numrnn.layers",
+    "Convolution": "numrnn.estimators",
     "RNNClassifier": "numrnn.estimators",
     "RNNRegressor": "numrnn.estimators",
+    "RNNTagger": "numrnn.estimators",
     "ModelFileError": "numrnn.persistence",
     "load": "numrnn.persistence",
     "PerStep": "numrnn.steps",
@@ -28,10 +30,12 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Convolution",
     "ModelFileError",
     "PerStep",
     "RNNClassifier",
     "RNNRegressor",
+    "RNNTagger",
     "SequenceEncoder",
     "__version__",
     "datasets",
@@ -43,7 +47,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from numrnn import datasets, inspection, metrics, plots
-    from numrnn.estimators import RNNClassifier, RNNRegressor
+    from numrnn.estimators import Convolution, RNNClassifier, RNNRegressor, RNNTagger
     from numrnn.layers import GRU, LSTM, RNN
     from numrnn.persistence import ModelFileError, load
     from numrnn.steps import PerStep

@@ -9,6 +9,9 @@ A file holds the parameters of the network by PyTorch's names, and as metadata:
 ``model``              JSON: estimator (name of its class), parameters (of its constructor), network, attributes
 ``checksum``           SHA-256 of the other entries and of all tensors with their names, types and shapes
 =====================  ==========================================================================================
+
+Arrays of numbers among the parameters of the constructor, such as pretrained embeddings, are tensors too, by the names
+``parameter:0``, ``parameter:1``, ...
 """
 
 from __future__ import annotations
@@ -29,8 +32,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
 
 import numrnn
-from numrnn.estimators import RNNClassifier, RNNRegressor
+from numrnn.estimators import Convolution, RNNClassifier, RNNRegressor, RNNTagger
 from numrnn.estimators.base import RecurrentEstimator, network_from, network_settings
+from numrnn.estimators.words import WordEncoder
 from numrnn.training.loop import TrainingState
 
 __all__ = ["ModelFileError", "load", "save"]
@@ -38,9 +42,15 @@ __all__ = ["ModelFileError", "load", "save"]
 FORMAT_VERSION = 2
 
 # What files of earlier versions of the format do not say, because it was always so.
-_BEFORE_VERSION_2 = {"_per_step": False}
+_BEFORE_VERSION_2 = {"_per_step": False, "_embeddings": ()}
 
-_ESTIMATORS: dict[str, type[RecurrentEstimator]] = {"RNNClassifier": RNNClassifier, "RNNRegressor": RNNRegressor}
+_TENSOR_OF_PARAMETER = "parameter:"
+
+_ESTIMATORS: dict[str, type[RecurrentEstimator]] = {
+    "RNNClassifier": RNNClassifier,
+    "RNNRegressor": RNNRegressor,
+    "RNNTagger": RNNTagger,
+}
 
 # Fitted attributes that are written, and the type that each must have when it is read.
 _ATTRIBUTES: dict[str, tuple[type, ...]] = {
@@ -49,7 +59,9 @@ _ATTRIBUTES: dict[str, tuple[type, ...]] = {
     "_input_size": (int,),
     "_univariate_columns": (bool,),
     "_per_step": (bool,),
+    "_embeddings": (tuple,),
     "classes_": (np.ndarray,),
+    "_words": (WordEncoder, type(None)),
     "n_outputs_": (int,),
     "_column": (bool,),
     "target_mean_": (np.ndarray,),
@@ -62,8 +74,13 @@ _ATTRIBUTES: dict[str, tuple[type, ...]] = {
     "t_": (int,),
 }
 _OPTIONAL = {"feature_names_in_"}
-_OF_CLASSIFIER = {"classes_"}
-_OF_REGRESSOR = {"n_outputs_", "_column", "target_mean_", "target_scale_"}
+# Attributes that not every estimator has.
+_OF_SOME = {"classes_", "_words", "n_outputs_", "_column", "target_mean_", "target_scale_"}
+_OF = {
+    RNNClassifier: {"classes_"},
+    RNNRegressor: {"n_outputs_", "_column", "target_mean_", "target_scale_"},
+    RNNTagger: {"classes_", "_words"},
+}
 
 
 class ModelFileError(ValueError):
@@ -71,8 +88,11 @@ class ModelFileError(ValueError):
 
 
 # ------------------------------------------------------------------------------------------------------------ values
-def _plain(value: Any, what: str) -> Any:
-    """A value in terms of JSON; arrays, tuples and dicts with any keys are marked as what they are."""
+def _plain(value: Any, what: str, tensors: dict[str, NDArray] | None = None) -> Any:
+    """A value in terms of JSON; arrays, tuples, dicts with any keys and convolutions are marked as what they are.
+
+    Matrices of floating-point numbers are added to `tensors` if it is given, under the name that stands in their place.
+    """
     if value is None or isinstance(value, (bool, int, float, str)):
         # Subclasses such as numpy.float64 and numpy.str_ become what they are derived from.
         return next((kind(value) for kind in (bool, int, float, str) if isinstance(value, kind)), None)
@@ -81,15 +101,27 @@ def _plain(value: Any, what: str) -> Any:
     if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
         return np.dtype(value).name
     if isinstance(value, np.ndarray):
+        if tensors is not None and value.ndim > 1 and value.dtype in (np.float32, np.float64):
+            name = f"{_TENSOR_OF_PARAMETER}{len(tensors)}"
+            tensors[name] = np.ascontiguousarray(value)
+            return {"tensor": name}
         strings = value.dtype.kind == "O" and all(isinstance(element, str) for element in value.flat)
         if value.dtype.kind in "biufU" or strings:
             return {"array": [_plain(element, what) for element in value.tolist()], "dtype": value.dtype.str}
     if isinstance(value, tuple):
-        return {"tuple": [_plain(element, what) for element in value]}
+        return {"tuple": [_plain(element, what, tensors) for element in value]}
     if isinstance(value, list):
-        return [_plain(element, what) for element in value]
+        return [_plain(element, what, tensors) for element in value]
     if isinstance(value, Mapping):
-        return {"dict": [[_plain(key, what), _plain(element, what)] for key, element in value.items()]}
+        vectors = list(value.values())
+        if tensors is not None and vectors and all(isinstance(vector, np.ndarray) for vector in vectors):
+            # Vectors of words: one matrix.
+            return {"keys": _plain(list(value), what), "rows": _plain(np.stack(vectors), what, tensors)}
+        return {"dict": [[_plain(key, what), _plain(element, what, tensors)] for key, element in value.items()]}
+    if isinstance(value, WordEncoder):
+        return {"words": _plain(value.vocabularies, what), "lowercase": value.lowercase}
+    if type(value) is Convolution:
+        return {"convolution": _plain(value.get_params(), what)}
     if isinstance(value, np.random.RandomState):
         return None
     kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"{value!r} ({type(value).__name__})"
@@ -99,20 +131,28 @@ def _plain(value: Any, what: str) -> Any:
     )
 
 
-def _value(plain: Any) -> Any:
+def _value(plain: Any, tensors: Mapping[str, NDArray]) -> Any:
     """The value that `_plain` was given."""
     if isinstance(plain, list):
-        return [_value(element) for element in plain]
+        return [_value(element, tensors) for element in plain]
     if isinstance(plain, dict):
         if set(plain) == {"array", "dtype"}:
             dtype = np.dtype(str(plain["dtype"]))
             if dtype.kind not in "biufUO":
                 raise ModelFileError(f"arrays of type {dtype} are not part of the format")
-            return np.array(_value(plain["array"]), dtype=dtype)
+            return np.array(_value(plain["array"], tensors), dtype=dtype)
         if set(plain) == {"tuple"}:
-            return tuple(_value(element) for element in plain["tuple"])
+            return tuple(_value(element, tensors) for element in plain["tuple"])
         if set(plain) == {"dict"}:
-            return {_value(key): _value(element) for key, element in plain["dict"]}
+            return {_value(key, tensors): _value(element, tensors) for key, element in plain["dict"]}
+        if set(plain) == {"keys", "rows"}:
+            return dict(zip(_value(plain["keys"], tensors), _value(plain["rows"], tensors), strict=True))
+        if set(plain) == {"tensor"}:
+            return tensors[str(plain["tensor"])]
+        if set(plain) == {"words", "lowercase"}:
+            return WordEncoder(_value(plain["words"], tensors), bool(plain["lowercase"]))
+        if set(plain) == {"convolution"}:
+            return Convolution(**_value(plain["convolution"], tensors))
         raise ModelFileError(f"unknown kind of value with the keys {sorted(plain)}")
     return plain
 
@@ -135,7 +175,7 @@ def save(model: RecurrentEstimator, path: str | os.PathLike[str]) -> None:
 
     Parameters
     ----------
-    model : RNNClassifier or RNNRegressor
+    model : RNNClassifier, RNNRegressor or RNNTagger
         A fitted estimator. A `random_state` that is a generator is written as None.
     path : str or path-like
         An existing file is replaced, but only when the new one is complete; of a symbolic link the file it points to.
@@ -158,17 +198,19 @@ def save(model: RecurrentEstimator, path: str | os.PathLike[str]) -> None:
     """
     name = next((name for name, kind in _ESTIMATORS.items() if type(model) is kind), None)
     if name is None:
-        raise TypeError(f"expected a model of type {' or '.join(_ESTIMATORS)}, got {type(model).__name__}")
+        raise TypeError(f"expected a model of type {', '.join(_ESTIMATORS)}, got {type(model).__name__}")
     model._check_fitted()
     _check_replaceable(path)
     attributes = {key: getattr(model, key) for key in _ATTRIBUTES if hasattr(model, key)}
+    parameters = model.get_params(deep=False)
+    tensors: dict[str, NDArray] = {}
     description = {
         "estimator": name,
-        "parameters": {key: _plain(value, f"the parameter {key}") for key, value in model.get_params(False).items()},
+        "parameters": {key: _plain(value, f"the parameter {key}", tensors) for key, value in parameters.items()},
         "network": network_settings(model._network),
         "attributes": {key: _plain(value, f"the attribute {key}") for key, value in attributes.items()},
     }
-    tensors = {key: np.ascontiguousarray(array) for key, array in model._network.parameters.items()}
+    tensors |= {key: np.ascontiguousarray(array) for key, array in model._network.parameters.items()}
     metadata = {
         "format": "numrnn",
         "format_version": str(FORMAT_VERSION),
@@ -228,7 +270,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    model : RNNClassifier or RNNRegressor
+    model : RNNClassifier, RNNRegressor or RNNTagger
         A fitted estimator that predicts bit for bit what the saved one did.
 
     Raises
@@ -283,8 +325,8 @@ def _rebuild(metadata: Mapping[str, str], tensors: Mapping[str, NDArray]) -> Rec
     if description["estimator"] not in _ESTIMATORS:
         raise ModelFileError(f"unknown estimator {description['estimator']!r}, expected one of {sorted(_ESTIMATORS)}")
     kind = _ESTIMATORS[description["estimator"]]
-    parameters = {key: _value(plain) for key, plain in description["parameters"].items()}
-    attributes = {key: _value(plain) for key, plain in description["attributes"].items()}
+    parameters = {key: _value(plain, tensors) for key, plain in description["parameters"].items()}
+    attributes = {key: _value(plain, {}) for key, plain in description["attributes"].items()}
     expected = set(kind._get_param_names())
     missing, unknown = expected - set(parameters), set(parameters) - expected
     if int(version) < FORMAT_VERSION:
@@ -296,13 +338,13 @@ def _rebuild(metadata: Mapping[str, str], tensors: Mapping[str, NDArray]) -> Rec
     model = kind(**parameters)
     model._validate_params()
     _restore_attributes(model, attributes)
-    _restore_network(model, description["network"], tensors)
+    weights = {key: tensor for key, tensor in tensors.items() if not key.startswith(_TENSOR_OF_PARAMETER)}
+    _restore_network(model, description["network"], weights)
     return model
 
 
 def _restore_attributes(model: RecurrentEstimator, attributes: dict[str, Any]) -> None:
-    foreign = _OF_REGRESSOR if isinstance(model, RNNClassifier) else _OF_CLASSIFIER
-    expected = set(_ATTRIBUTES) - foreign
+    expected = set(_ATTRIBUTES) - _OF_SOME | _OF[type(model)]
     missing, unknown = expected - _OPTIONAL - set(attributes), set(attributes) - expected
     if missing or unknown:
         raise ModelFileError(f"fitted attributes {sorted(missing | unknown)} are missing or unknown")
@@ -321,13 +363,12 @@ def _restore_attributes(model: RecurrentEstimator, attributes: dict[str, Any]) -
 
 def _restore_network(model: RecurrentEstimator, settings: dict[str, Any], tensors: Mapping[str, NDArray]) -> None:
     # Compared with the tensors that are there before anything of the size that the settings claim is allocated.
-    sizes = settings["hidden_sizes"]
-    claimed = (settings["input_size"], settings["n_outputs"], *sizes)
-    recurrent = [tensors[f"weight_hh_l{layer}"].shape[1] for layer in range(len(sizes))]
-    if claimed != (tensors["weight_ih_l0"].shape[1], tensors["weight_out"].shape[0], *recurrent):
+    if _claimed_sizes(settings) != _sizes_of_tensors(settings, tensors):
         raise ModelFileError("the shapes of its tensors do not fit the network that it describes")
-    n_outputs = len(model.classes_) if isinstance(model, RNNClassifier) else model.n_outputs_
-    if settings["n_outputs"] != n_outputs or settings["input_size"] != model._input_size:
+    n_outputs = model.n_outputs_ if isinstance(model, RNNRegressor) else len(model.classes_)
+    embeddings = tuple(tuple(embedding) for embedding in settings.get("embeddings", ()))
+    of_network = (settings["n_outputs"], settings["input_size"], embeddings, settings["pooling"] is None)
+    if of_network != (n_outputs, model._input_size, model._embeddings, model._per_step):
         raise ModelFileError("the network that it describes does not fit its fitted attributes")
     network = network_from(settings, model.n_jobs)
     shapes = {key: tensor.shape for key, tensor in tensors.items()}
@@ -339,3 +380,33 @@ def _restore_network(model: RecurrentEstimator, settings: dict[str, Any], tensor
         network.parameters[key][...] = tensor
     model._network = network
     model.n_parameters_ = network.n_parameters
+
+
+def _claimed_sizes(settings: dict[str, Any]) -> list[int]:
+    """What the description of a network says about the sizes of its tensors."""
+    embeddings, convolutions = settings.get("embeddings", []), settings.get("convolutions", [])
+    sizes = [size for _, rows, dim in embeddings for size in (rows, dim)]
+    width = settings["input_size"] - len(embeddings) + sum(dim for _, _, dim in embeddings)
+    channels = 1
+    for convolution in convolutions:
+        filters, kernel_size = convolution["filters"], convolution["kernel_size"]
+        sizes += [filters, kernel_size]
+        if convolution["kind"] == "1d":
+            width, channels = filters, 1
+        else:
+            width = -(-(width // channels) // convolution["pool_size"]) * filters
+            channels = filters
+    return [*sizes, width, *settings["hidden_sizes"], settings["n_outputs"]]
+
+
+def _sizes_of_tensors(settings: dict[str, Any], tensors: Mapping[str, NDArray]) -> list[int]:
+    """The same, as the tensors have them."""
+    sizes: list[int] = []
+    for number in range(len(settings.get("embeddings", []))):
+        sizes += tensors[f"embedding_{number}"].shape
+    for number in range(len(settings.get("convolutions", []))):
+        shape = tensors[f"conv_weight_{number}"].shape
+        sizes += [shape[0], shape[-1]]
+    layers = range(len(settings["hidden_sizes"]))
+    recurrent = [tensors[f"weight_hh_l{layer}"].shape[1] for layer in layers]
+    return [*sizes, tensors["weight_ih_l0"].shape[1], *recurrent, tensors["weight_out"].shape[0]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from numrnn.estimators.classifier import RNNClassifier
+from numrnn.estimators.convolution import Convolution
 from numrnn.estimators.regressor import RNNRegressor
+from numrnn.estimators.tagger import RNNTagger
 
-__all__ = ["RNNClassifier", "RNNRegressor"]
+__all__ = ["Convolution", "RNNClassifier", "RNNRegressor", "RNNTagger"]

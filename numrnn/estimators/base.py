@@ -6,7 +6,7 @@ import math
 import os
 import warnings
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -17,13 +17,23 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_consistent_length, check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from numrnn.estimators.categorical import (
+    Embeddings,
+    categorical_columns,
+    check_ids,
+    embedding_matrices,
+    learn_embeddings,
+    without_padding,
+)
+from numrnn.estimators.convolution import convolution_settings
 from numrnn.estimators.targets import Targets
 from numrnn.estimators.validation import (
     check_sample_weight,
+    feature_names_of_steps,
     in_form_of,
     merge_equal_samples,
     to_sequences,
@@ -64,25 +74,22 @@ def automatic_batch_size(n_samples: int) -> int:
 
 
 def network_settings(network: Network) -> dict[str, Any]:
-    """What has to be known of a network, beside its parameters, to build it again."""
-    return {
-        "cell": network.cell,
-        "input_size": network.input_size,
-        "hidden_sizes": list(network.hidden_sizes),
-        "n_outputs": network.n_outputs,
-        "bidirectional": network.bidirectional,
-        "pooling": network.pooling,
-        "dropout": network.dropout,
-        "loss": network.loss_name,
-        "quantile_levels": list(network.quantile_levels),
-        "dtype": network.dtype.name,
-    }
+    """What has to be known of a network, beside its parameters, to build it again; in terms of JSON."""
+    return {key: _lists(value) for key, value in network._form().items() if key != "workers"}
 
 
 def network_from(settings: dict[str, Any], n_jobs: int | None) -> Network:
     """A network of the form that `network_settings` describes."""
-    tuples = {key: tuple(settings.get(key, ())) for key in ("hidden_sizes", "quantile_levels")}
-    return Network(**{**settings, **tuples}, workers=Workers(n_jobs))
+    form: dict[str, Any] = {key: _tuples(value) for key, value in settings.items()}
+    return Network(**form, workers=Workers(n_jobs))
+
+
+def _lists(value: Any) -> Any:
+    return [_lists(part) for part in value] if isinstance(value, tuple) else value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(part) for part in value) if isinstance(value, (list, tuple)) else value
 
 
 def _solver_is_stochastic(estimator: Any) -> bool:
@@ -102,7 +109,9 @@ class _Fitted:
     # for every time step.
     _input_size: int
     _univariate_columns: bool
-    _per_step: bool
+    _per_step: bool = False
+    # Column, ids and dimension of every categorical feature.
+    _embeddings: Embeddings = ()
 
 
 # The constructor of every estimator is made from its fields: those here, then its own.
@@ -116,6 +125,16 @@ class RecurrentEstimator(_Fitted, ClassNamePrefixFeaturesOutMixin, TransformerMi
         "activation": [StrOptions({"tanh", "relu"})],
         "bidirectional": ["boolean"],
         "dropout": [Interval(Real, 0, 1, closed="left")],
+        "input_dropout": [Interval(Real, 0, 1, closed="left")],
+        "recurrent_dropout": [Interval(Real, 0, 1, closed="left")],
+        "output_dropout": [Interval(Real, 0, 1, closed="left")],
+        "residual": ["boolean"],
+        "embedding_dim": [Interval(Integral, 1, None, closed="left"), "array-like", None],
+        "vocabulary_size": [Interval(Integral, 1, None, closed="left"), "array-like", None],
+        "categorical_features": ["array-like", None],
+        "embedding_weights": ["array-like", None],
+        "padding_id": [Integral, None],
+        "convolution": [HasMethods(["get_params"]), list, tuple, None],
         "solver": [StrOptions({*SOLVERS, "lbfgs"})],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "learning_rate": [StrOptions(set(SCHEDULES)), callable],
@@ -142,6 +161,16 @@ class RecurrentEstimator(_Fitted, ClassNamePrefixFeaturesOutMixin, TransformerMi
     activation: str = "tanh"
     bidirectional: bool = False
     dropout: float = 0.0
+    input_dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    output_dropout: float = 0.0
+    residual: bool = False
+    embedding_dim: Any = None
+    vocabulary_size: Any = None
+    categorical_features: Any = None
+    embedding_weights: Any = None
+    padding_id: int | None = None
+    convolution: Any = None
     solver: str = "adam"
     learning_rate_init: float = 1e-3
     learning_rate: str | Callable[[int], float] = "constant"
@@ -258,6 +287,7 @@ class RecurrentEstimator(_Fitted, ClassNamePrefixFeaturesOutMixin, TransformerMi
         sequences = self._to_sequences(X, dtype, reset=reset)
         targets = self._check_y(y)
         check_consistent_length(sequences, targets)
+        self._check_steps_are_kept(targets)
         targets.check_steps(sequences)
         if reset:
             self._per_step = targets.per_step
@@ -280,16 +310,34 @@ class RecurrentEstimator(_Fitted, ClassNamePrefixFeaturesOutMixin, TransformerMi
             held_out = self._choose(sequences, targets, weights, numbers)
             sequences, targets, weights = self._choose(sequences, targets, weights, kept)
         sequences, targets, weights = self._in_canonical_order(sequences, targets, weights)
+        sequences = self._for_training(sequences)
         rows, row_weights = self._prepare(targets.rows(), targets.spread(weights), reset=reset)
         if reset:
             self._network = self._build_network()
             self._network.initialize(self._random)
+            self._write_embeddings()
             self._state = TrainingState()
         validation = None
         if held_out is not None:
             unseen, answers, of_answers = held_out
             validation = unseen, self._network_targets(answers.rows()), answers.spread(of_answers)
         return (sequences, rows, row_weights), validation
+
+    def _check_steps_are_kept(self, targets: Targets) -> None:
+        """Nothing takes time steps away that have targets."""
+        if not targets.per_step:
+            return
+        name = type(self).__name__
+        if self.padding_id is not None:
+            raise ValueError(
+                f"The 'padding_id' parameter of {name} must be None with a target for every time step: pass sequences "
+                f"of different lengths as a list. Got {self.padding_id!r} instead."
+            )
+        if any(settings["pool_size"] > 1 for settings in convolution_settings(self)):
+            raise ValueError(
+                f"The 'convolution' parameter of {name} must have pool_size=1 with a target for every time step. Got "
+                f"{self.convolution!r} instead."
+            )
 
     def _check_kind_of_targets(self, targets: Targets) -> None:
         """Targets belong to sequences or to time steps, as in the first fit."""
@@ -299,6 +347,16 @@ class RecurrentEstimator(_Fitted, ClassNamePrefixFeaturesOutMixin, TransformerMi
                 f"y has one target for every {forms[targets.per_step]}, but {type(self).__name__} was first fitted "
                 f"with one for every {forms[self._per_step]}"
             )
+
+    def _for_training(self, sequences: Sequences) -> Sequences:
+        """What the network sees of the sequences that it is trained on."""
+        return sequences
+
+    def _write_embeddings(self) -> None:
+        """Pretrained vectors as first parameters."""
+        for number, matrix in enumerate(embedding_matrices(self, len(self._embeddings))):
+            if matrix is not None:
+                self._network.parameters[f"embedding_{number}"][...] = matrix
 
     def _train(
         self,
@@ -374,6 +432,23 @@ class RecurrentEstimator(_Fitted, ClassNamePrefixFeaturesOutMixin, TransformerMi
             )
         if self.solver == "lbfgs" and self.early_stopping:
             raise ValueError(f"The 'early_stopping' parameter of {name} must be False for 'lbfgs'. Got True instead.")
+        for parameter in ("vocabulary_size", "categorical_features", "embedding_weights", "padding_id"):
+            value = getattr(self, parameter)
+            if value is not None and self.embedding_dim is None:
+                raise ValueError(
+                    f"The '{parameter}' parameter of {name} must be None if 'embedding_dim' is None: X then holds "
+                    f"measurements, not ids. Got {_short(value)} instead."
+                )
+        for parameter in ("embedding_dim", "vocabulary_size"):
+            value = getattr(self, parameter)
+            if value is not None and any(
+                not isinstance(size, Integral) or size < 1 for size in np.atleast_1d(np.asarray(value, dtype=object))
+            ):
+                raise ValueError(
+                    f"The '{parameter}' parameter of {name} must be None, a positive integer or a sequence of them. "
+                    f"Got {value!r} instead."
+                )
+        convolution_settings(self)
         if self.device == "cuda":
             raise RuntimeError(
                 "device='cuda' is not available: this version of numrnn has no CUDA engine. Use device='cpu', or "
@@ -389,9 +464,15 @@ class RecurrentEstimator(_Fitted, ClassNamePrefixFeaturesOutMixin, TransformerMi
             {
                 "cell": f"rnn_{self.activation}" if self.cell == "rnn" else self.cell,
                 "input_size": self._input_size,
-                "hidden_sizes": [int(size) for size in self._hidden_sizes()],
+                "hidden_sizes": tuple(int(size) for size in self._hidden_sizes()),
                 "bidirectional": bool(self.bidirectional),
                 "dropout": float(self.dropout),
+                "input_dropout": float(self.input_dropout),
+                "recurrent_dropout": float(self.recurrent_dropout),
+                "output_dropout": float(self.output_dropout),
+                "residual": bool(self.residual),
+                "embeddings": self._embeddings,
+                "convolutions": convolution_settings(self),
                 "dtype": np.dtype(self.dtype).name,
                 **self._readout_settings(),
             },
@@ -436,7 +517,28 @@ class RecurrentEstimator(_Fitted, ClassNamePrefixFeaturesOutMixin, TransformerMi
         check_is_fitted(self)
 
     def _to_sequences(self, X: Any, dtype: np.dtype, *, reset: bool) -> Sequences:
-        return to_sequences(self, X, dtype, reset=reset)
+        """X as the network takes it; learns what its features are if `reset`."""
+        everything = to_sequences(self, X, dtype, reset=reset, padded=self.padding_id is not None)
+        if reset:
+            self._embeddings = ()
+        if self.embedding_dim is None if reset else not self._embeddings:
+            return everything
+        names = feature_names_of_steps(X)
+        if reset:
+            columns = categorical_columns(self, everything.n_features, names)
+        else:
+            columns = tuple(column for column, _, _ in self._embeddings)
+            if self.categorical_features is not None and columns != categorical_columns(
+                self, everything.n_features, names
+            ):
+                raise ValueError(f"the categorical features {self.categorical_features!r} were other columns in fit")
+        sequences = everything
+        if self.padding_id is not None:
+            sequences = without_padding(everything, columns, int(self.padding_id))
+        if reset:
+            self._embeddings = learn_embeddings(self, sequences, columns)
+        check_ids(sequences, self._embeddings, everything)
+        return sequences
 
     def _sequences(self, X: Any) -> Sequences:
         self._check_fitted()
@@ -524,6 +626,12 @@ class RecurrentEstimator(_Fitted, ClassNamePrefixFeaturesOutMixin, TransformerMi
         if settings is not None:
             self._network = network_from(settings, self.n_jobs)
             self._network.parameters.flat[:] = weights
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"a dict of {len(value)} items"
+    return f"an array of shape {np.shape(value)}" if np.ndim(value) > 1 else repr(value)
 
 
 def only_stochastic(method: Any) -> Any:

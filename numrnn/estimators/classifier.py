@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.special import log_softmax
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.utils import column_or_1d
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
@@ -41,6 +42,9 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes in the loss, ``{label: weight}``; labels that are not in it have weight 1. "balanced"
         gives every class the same total weight.
+    label_smoothing : float in [0, 1), default=0.0
+        Part of the target's probability that is spread evenly over all classes in training [8]_, so that the network
+        is less sure of itself.
 
     Attributes
     ----------
@@ -55,6 +59,7 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
     References
     ----------
     <common references>
+    .. [8] Szegedy, C. et al. (2016). Rethinking the Inception architecture for computer vision. CVPR.
 
     Examples
     --------
@@ -73,12 +78,14 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **RecurrentEstimator._parameter_constraints,
-        "pooling": [StrOptions({"last", "mean", "max"})],
+        "pooling": [StrOptions({"last", "mean", "max", "attention"})],
         "class_weight": [dict, StrOptions({"balanced"}), None],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     }
 
     pooling: str = "last"
     class_weight: dict[Any, float] | str | None = None
+    label_smoothing: float = 0.0
 
     # --------------------------------------------------------------------------------------------------- targets
     def _check_y(self, y: Any) -> Targets:
@@ -112,7 +119,12 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         return rows
 
     def _readout_settings(self) -> dict[str, Any]:
-        return {"n_outputs": len(self.classes_), "loss": "cross_entropy", "pooling": self.pooling}
+        return {
+            "n_outputs": len(self.classes_),
+            "loss": "cross_entropy",
+            "pooling": self.pooling,
+            "label_smoothing": float(self.label_smoothing),
+        }
 
     def _validation_score(self, outputs: NDArray, targets: NDArray, weights: NDArray | None) -> float:
         return float(accuracy_score(targets, outputs.argmax(axis=1), sample_weight=weights))

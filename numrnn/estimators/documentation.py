@@ -21,6 +21,35 @@ bidirectional : bool, default=False
     Whether every layer also reads the sequences from their ends. Doubles the number of features.
 dropout : float in [0, 1), default=0.0
     Share of the outputs of every layer but the last that is left out in training.
+input_dropout : float in [0, 1), default=0.0
+    Share of the features of every time step, as they reach the first recurrent layer, that is left out in training.
+recurrent_dropout : float in [0, 1), default=0.0
+    Share of the recurrent connections' inputs that is left out in training, the same units at all time steps of a
+    sequence (variational dropout [5]_).
+output_dropout : float in [0, 1), default=0.0
+    Share of the features that are read out which is left out in training.
+residual : bool, default=False
+    Whether the input of every layer but the first is added to its output [6]_, where the two have the same size. For
+    deep stacks.
+embedding_dim : int, sequence of int or None, default=None
+    Size of the vectors that stand for ids. X then holds whole numbers from 0 on, not measurements: token ids, or
+    codes of categories; each is replaced by a vector that is learned. One size for all categorical features, or one
+    for each. None: X holds measurements, also where they are whole numbers.
+vocabulary_size : int, sequence of int or None, default=None
+    Number of ids of each categorical feature. None is the largest one in the first fit and 1, or what
+    `embedding_weights` say. Other ids are an error, in training and later.
+categorical_features : sequence of int or str, or None, default=None
+    The features of a time step that are ids; all others are measurements and stay as they are. Numbers of columns, or
+    names if X is a list of DataFrames. None, with `embedding_dim`: all features are ids.
+embedding_weights : array-like of shape (vocabulary_size, embedding_dim), list of such or None, default=None
+    Vectors to start from, such as pretrained ones. For several categorical features a list, with None for features
+    without.
+padding_id : int or None, default=None
+    With `embedding_dim`: time steps at the beginning and the end of a sequence whose ids are all equal to it are cut
+    off, so that sequences of different lengths can be the rows of one matrix. A sequence that is nothing but padding
+    keeps one step of it.
+convolution : Convolution, list of Convolution or None, default=None
+    What stands between the input (and its embedding) and the recurrent layers.
 solver : {"adam", "adamw", "sgd", "rmsprop", "lbfgs"}, default="adam"
     "sgd" has a Nesterov momentum of 0.9; "adamw" takes `alpha` as decoupled weight decay; "lbfgs" uses all data for
     every step, for small data.
@@ -70,14 +99,14 @@ verbose : bool, default=False
 """
 
 _POOLING = """
-pooling : {"last", "mean", "max"}, default="last"
-    What of the last layer is read out for a sequence: its state after the last time step, or the mean or maximum over
-    time.
+pooling : {"last", "mean", "max", "attention"}, default="last"
+    What of the last layer is read out for a sequence: its state after the last time step, its mean or maximum over
+    time, or a mean whose weights are computed from the states themselves (additive attention [7]_).
 """
 
 _ATTRIBUTES = """
 n_features_in_ : int
-    Features of a time step; for a matrix of univariate sequences, its columns.
+    Features of a time step; for a matrix of univariate sequences, its columns, unless there is a `padding_id`.
 feature_names_in_ : ndarray of shape (`n_features_in_`,)
     Names of the columns, if X was a DataFrame whose column names are all strings.
 loss_curve_ : list of float
@@ -103,6 +132,11 @@ _REFERENCES = """
 .. [3] Elman, J. L. (1990). Finding structure in time. Cognitive Science 14, 179-211.
 .. [4] Pascanu, R., Mikolov, T. and Bengio, Y. (2013). On the difficulty of training recurrent neural networks.
    ICML.
+.. [5] Gal, Y. and Ghahramani, Z. (2016). A theoretically grounded application of dropout in recurrent neural networks.
+   NIPS.
+.. [6] He, K., Zhang, X., Ren, S. and Sun, J. (2016). Deep residual learning for image recognition. CVPR.
+.. [7] Bahdanau, D., Cho, K. and Bengio, Y. (2015). Neural machine translation by jointly learning to align and
+   translate. ICLR.
 """
 
 _PARTS = {"parameters": _PARAMETERS, "pooling": _POOLING, "attributes": _ATTRIBUTES, "references": _REFERENCES}

@@ -98,7 +98,7 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **RecurrentEstimator._parameter_constraints,
-        "pooling": [StrOptions({"last", "mean", "max"})],
+        "pooling": [StrOptions({"last", "mean", "max", "attention"})],
         "loss": [StrOptions({"squared_error", "absolute_error", "huber"})],
     }
 

@@ -18,12 +18,14 @@ from numrnn.packing import Sequences
 __all__ = [
     "check_sample_weight",
     "check_targets",
+    "feature_names_of_steps",
     "in_form_of",
     "is_list_of_sequences",
     "merge_equal_samples",
     "to_sequences",
     "to_values",
     "warn_if_unscaled",
+    "words_of",
 ]
 
 # A feature whose magnitude is outside this range, or whose mean is so many times its range, is called unscaled.
@@ -34,7 +36,9 @@ _LARGEST_OFFSET = 10.0
 _STEPS_FOR_SCALE = 100_000
 
 
-def to_sequences(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool, allow_nan: bool = False) -> Sequences:
+def to_sequences(
+    estimator: Any, X: Any, dtype: np.dtype, *, reset: bool, allow_nan: bool = False, padded: bool = False
+) -> Sequences:
     """Sequences of whatever an estimator accepts as X.
 
     ====================================================  ============================  ================
@@ -60,6 +64,9 @@ def to_sequences(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool, allow_
         Whether this is the X that the estimator learns its features from.
     allow_nan : bool, default=False
         Whether a value may be missing.
+    padded : bool, default=False
+        Whether the columns of a matrix have no meaning of their own, because sequences end in padding: another matrix
+        may then have more or fewer of them, and `n_features_in_` is 1.
 
     Returns
     -------
@@ -80,7 +87,7 @@ def to_sequences(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool, allow_
             validate_data(estimator, X, reset=reset, skip_check_array=True, ensure_2d=False)
         else:
             if _rank(X) < 3:
-                return _from_matrix(estimator, X, dtype, reset=reset, allow_nan=allow_nan)
+                return _from_matrix(estimator, X, dtype, reset=reset, allow_nan=allow_nan, padded=padded)
             sequences = _from_cube(estimator, X, dtype, reset=reset)
     _check_n_features(estimator, sequences.n_features, reset=reset)
     _check_finite(sequences, allow_nan=allow_nan)
@@ -120,21 +127,23 @@ def _is_array(element: Any) -> bool:
     return getattr(element, "ndim", 0) > 0
 
 
-def _from_matrix(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool, allow_nan: bool) -> Sequences:
+def _from_matrix(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool, allow_nan: bool, padded: bool) -> Sequences:
     """Each row is a univariate sequence. Raises scikit-learn's own errors."""
     # Columns are compared one by one with those seen in fit, unless these were time steps of no fixed number.
-    same_columns = reset or estimator._univariate_columns
+    same_columns = not padded if reset else estimator._univariate_columns
     settings = {"dtype": dtype, "order": "C", "ensure_all_finite": False}
     if same_columns:
         X = validate_data(estimator, X, reset=reset, **settings)
     else:
         X = check_array(X, input_name="X", estimator=estimator, **settings)
-        _check_n_features(estimator, 1, reset=False, shape=X.shape)
+        _check_n_features(estimator, 1, reset=reset, shape=X.shape)
     sequences = Sequences.from_padded(X[:, :, np.newaxis])
     _check_finite(sequences, allow_nan=allow_nan)
     if reset:
-        estimator._univariate_columns = True
+        estimator._univariate_columns = same_columns
         estimator._input_size = 1
+        if not same_columns:
+            estimator.__dict__.pop("feature_names_in_", None)
     return sequences
 
 
@@ -300,6 +309,59 @@ def check_targets(estimator: Any, y: Any, dtype: Any) -> NDArray:
     )
 
 
+def feature_names_of_steps(X: Any) -> list[str] | None:
+    """Names of the features of a time step: the columns, if X is a list of DataFrames."""
+    arrays = _as_list_of_sequences(X) or []
+    names = [getattr(array, "columns", None) for array in arrays]
+    if not names or names[0] is None:
+        return None
+    for number, other in enumerate(names):
+        if other is None or list(other) != list(names[0]):
+            raise ValueError(
+                f"sequence {number} of X has other columns than sequence 0: "
+                f"{None if other is None else list(other)} and {list(names[0])}"
+            )
+    return list(names[0])
+
+
+def words_of(X: Any) -> list[list[str]] | None:
+    """The words of sequences of words; None if X is something else.
+
+    Raises
+    ------
+    ValueError
+        If a sequence is empty, holds something else than strings, or is one string that should be split.
+    """
+    if not isinstance(X, (list, tuple)) and getattr(X, "dtype", np.dtype(float)).kind not in "OU":
+        return None
+    sequences = list(X)
+    first: Any = next((sequence for sequence in sequences if not _is_sized(sequence) or len(sequence)), None)
+    # What a DataFrame iterates over are the names of its columns.
+    sized = _is_sized(first) and not hasattr(first, "columns")
+    if not isinstance(first, str) and not (sized and isinstance(next(iter(first)), str)):
+        return None
+    words = []
+    for number, sequence in enumerate(sequences):
+        if isinstance(sequence, str):
+            raise ValueError(
+                f"sequence {number} of X is a string, expected a list of words: split it, for example with str.split"
+            )
+        sequence = list(sequence)
+        if not sequence:
+            raise ValueError(f"sequence {number} of X has no time step; every sequence needs at least one")
+        for step, word in enumerate(sequence):
+            if not isinstance(word, str):
+                raise ValueError(
+                    f"sequence {number} of X holds words, but at time step {step} {word!r}, which is not a string"
+                )
+        words.append(sequence)
+    return words
+
+
+def _is_sized(sequence: Any) -> bool:
+    return hasattr(sequence, "__len__") and getattr(sequence, "ndim", 1) > 0
+
+
 def in_form_of(X: Any, sequences: Sequences, rows: NDArray) -> Any:
     """Rows of time steps, sequence after sequence, as an array or a list, whichever X is.
 
@@ -396,9 +458,16 @@ def warn_if_unscaled(estimator: Any, sequences: Sequences) -> None:
     """Warn about inputs that are far from unit scale; nothing scales them.
 
     The gates of a recurrent network saturate on large inputs and ignore small ones. A feature is reported if its root
-    mean square is above 10, if no value of it exceeds 0.01, or if its mean is more than 10 times its range.
+    mean square is above 10, if no value of it exceeds 0.01, or if its mean is more than 10 times its range. Ids have no
+    scale and are not looked at.
     """
+    ids = {column for column, _, _ in estimator._embeddings}
+    features = [feature for feature in range(sequences.n_features) if feature not in ids]
+    if not features:
+        return
     values = sequences.values[:: max(len(sequences.values) // _STEPS_FOR_SCALE, 1)]
+    if ids:
+        values = values[:, features]
     mean = values.mean(axis=0, dtype=np.float64)
     deviation = values.std(axis=0, dtype=np.float64)
     lowest, highest = values.min(axis=0).astype(np.float64), values.max(axis=0).astype(np.float64)
@@ -413,7 +482,7 @@ def warn_if_unscaled(estimator: Any, sequences: Sequences) -> None:
     worst = int(np.argmax(badness))
     if not badness[worst] > 1.0:
         return
-    subject = "the values of X have" if len(badness) == 1 else f"feature {worst} of X has"
+    subject = "the values of X have" if sequences.n_features == 1 else f"feature {features[worst]} of X has"
     warnings.warn(
         f"The inputs are not scaled: {subject} mean {mean[worst]:.4g} and standard deviation {deviation[worst]:.4g}. "
         f"{_name(estimator)} learns best from features of about zero mean and unit standard deviation; scale them, for "
