@@ -17,6 +17,7 @@ _HOMES = {
     "RNNRegressor": "numrnn.estimators",
     "RNNTagger": "numrnn.estimators",
     "ModelFileError": "numrnn.persistence",
+    "compile_pipeline": "numrnn.pipelines",
     "load": "numrnn.persistence",
     "PerStep": "numrnn.steps",
     "SequenceEncoder": "numrnn.text",
@@ -38,6 +39,7 @@ __all__ = [
     "RNNTagger",
     "SequenceEncoder",
     "__version__",
+    "compile_pipeline",
     "datasets",
     "inspection",
     "load",
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from numrnn.estimators import Convolution, RNNClassifier, RNNRegressor, RNNTagger
     from numrnn.layers import GRU, LSTM, RNN
     from numrnn.persistence import ModelFileError, load
+    from numrnn.pipelines import compile_pipeline
     from numrnn.steps import PerStep
     from numrnn.text import SequenceEncoder
 
