@@ -15,6 +15,7 @@ _HOMES = {
     "Convolution": "numrnn.estimators",
     "RNNClassifier": "numrnn.estimators",
     "RNNRegressor": "numrnn.estimators",
+    "RNNForecaster": "numrnn.forecasting",
     "RNNTagger": "numrnn.estimators",
     "ModelFileError": "numrnn.persistence",
     "compile_pipeline": "numrnn.pipelines",
@@ -35,6 +36,7 @@ __all__ = [
     "ModelFileError",
     "PerStep",
     "RNNClassifier",
+    "RNNForecaster",
     "RNNRegressor",
     "RNNTagger",
     "SequenceEncoder",
@@ -50,6 +52,7 @@ __all__ = [
 if TYPE_CHECKING:
     from numrnn import datasets, inspection, metrics, plots
     from numrnn.estimators import Convolution, RNNClassifier, RNNRegressor, RNNTagger
+    from numrnn.forecasting import RNNForecaster
     from numrnn.layers import GRU, LSTM, RNN
     from numrnn.persistence import ModelFileError, load
     from numrnn.pipelines import compile_pipeline

@@ -43,6 +43,7 @@ LEVELS = (
     ("numrnn.training",),
     ("numrnn.text",),
     ("numrnn.estimators",),
+    ("numrnn.forecasting",),
 )
 # A model has a method that saves it; it calls the edge when it is used, not when it is imported.
 EXCEPTIONS = {("numrnn.estimators.base", "numrnn.persistence")}
@@ -52,7 +53,7 @@ KNOW_ONLY_NUMPY = ("numrnn.parameters", "numrnn.packing")
 DOORS = {
     "numba": ("numrnn.kernels",),
     "llvmlite": ("numrnn.kernels",),
-    "scipy": ("numrnn.compiled", "numrnn.training", "numrnn.estimators", "numrnn.inspection"),
+    "scipy": ("numrnn.compiled", "numrnn.training", "numrnn.estimators", "numrnn.inspection", "numrnn.forecasting"),
     "sklearn": (
         "numrnn.estimators",
         "numrnn.text",
@@ -62,9 +63,11 @@ DOORS = {
         "numrnn.datasets",
         "numrnn.demo",
         "numrnn.inspection",
+        "numrnn.forecasting",
     ),
     "joblib": ("numrnn.estimators",),
     "matplotlib": ("numrnn.plots",),
+    "pandas": ("numrnn.forecasting.frames",),
     "safetensors": ("numrnn.persistence",),
     "tqdm": ("numrnn.training.progress",),
 }
