@@ -230,7 +230,7 @@ def _peer(experiment: Experiment, splits: list[Split], models: list[Any], seed: 
             alpha=float(estimator.alpha),
             max_grad_norm=estimator.max_grad_norm,
             shuffle=estimator.shuffle,
-            label_smoothing=float(getattr(estimator, "label_smoothing", 0.0)),
+            label_smoothing=network.label_smoothing,
         )
         threads.append(fastest_thread_count(network, sequences, targets, settings, (1, n_jobs)))
         import torch
