@@ -196,6 +196,7 @@ FORMS = [
     {"hidden_sizes": (5, 5, 3), "residual": True},
     {"hidden_sizes": (4, 4), "residual": True, "bidirectional": True, "pooling": "mean"},
     {"hidden_sizes": (4, 4), "residual": True, "bidirectional": True},
+    {"input_size": 3, "embeddings": ((0, 9, 4), (2, 9, 2)), "pooling": "mean"},
 ]
 
 
@@ -207,7 +208,11 @@ def test_the_network_of_the_peer_computes_what_ours_does(form, lengths, rng):
 
     network = Network(**{"cell": "lstm", "input_size": 2, "hidden_sizes": (5,), "n_outputs": 3, **form})
     network.initialize(np.random.RandomState(0))
-    sequences = Sequences.from_list([rng.normal(size=(n, 2)).astype(np.float32) for n in lengths])
+    arrays = [rng.normal(size=(n, network.input_size)).astype(np.float32) for n in lengths]
+    for column, n_rows, _ in network.embeddings:
+        for array in arrays:
+            array[:, column] = rng.integers(n_rows, size=len(array))
+    sequences = Sequences.from_list(arrays)
     np.testing.assert_allclose(outputs_of(TorchNetwork(network), sequences), network.outputs(sequences), atol=2e-6)
 
 

@@ -211,7 +211,7 @@ def _peer(experiment: Experiment, splits: list[Split], models: list[Any], seed: 
         network = estimator._network.with_dtype(estimator._network.dtype)
         rng = check_random_state(seed)
         network.initialize(rng)
-        sequences = estimator._sequences(transform(split.X_train))
+        sequences = estimator._for_training(estimator._sequences(transform(split.X_train)))
         targets = _network_targets(estimator, split.y_train)
         batch_size = estimator.batch_size
         if isinstance(batch_size, str):
