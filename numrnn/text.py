@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
 from numbers import Integral
@@ -220,12 +221,12 @@ class SequenceEncoder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
 
     def _learn(self, X: Any) -> tuple[dict[Token, int], list[NDArray[np.int64]]]:
         """Vocabulary and sequences, from one reading of the documents."""
-        numbers: dict[Token, int] = {}  # of the tokens as they come
-        parts = []
-        for tokens in self._tokens(X):
-            for token in tokens:
-                numbers.setdefault(token, len(numbers))
-            parts.append(np.fromiter(map(numbers.__getitem__, tokens), dtype=np.int64, count=len(tokens)))
+        numbers: defaultdict[Token, int] = defaultdict()
+        numbers.default_factory = numbers.__len__  # tokens are numbered as they come
+        parts = [
+            np.fromiter(map(numbers.__getitem__, tokens), dtype=np.int64, count=len(tokens))
+            for tokens in self._tokens(X)
+        ]
         if not parts:
             raise ValueError("X has no document; expected at least one string or sequence of tokens")
         if not numbers:
@@ -416,7 +417,7 @@ def _documents(X: Any) -> Iterable[Any]:
         raise ValueError(
             f"X is a table with the shape {X.shape}; expected an iterable of documents, such as one column of it"
         )
-    if not isinstance(X, Iterable):
+    if isinstance(X, Mapping) or not isinstance(X, Iterable):
         raise ValueError(f"X is {X!r} ({type(X).__name__}); expected an iterable of strings or sequences of tokens")
     return X
 

@@ -244,6 +244,7 @@ def test_bad_ids(X, message):
         (b"a string", ValueError, "string object received"),
         (7, ValueError, r"X is 7 \(int\)"),
         (None, ValueError, "X is None"),
+        ({"a": "text"}, ValueError, r"X is {'a': 'text'} \(dict\); expected an iterable"),
         (pd.DataFrame({"text": DOCUMENTS}), ValueError, r"X is a table with the shape \(4, 1\).* one column of it"),
         (np.array(DOCUMENTS)[:, None], ValueError, r"X is a table with the shape \(4, 1\)"),
         ([], ValueError, "X has no document"),

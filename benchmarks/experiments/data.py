@@ -6,11 +6,23 @@ import gzip
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DataNotFound", "data_folder", "folder_of", "read_idx", "read_mnist", "read_ts", "read_ucr_uea"]
+__all__ = [
+    "DataNotFound",
+    "data_folder",
+    "folder_of",
+    "read_idx",
+    "read_imdb",
+    "read_mnist",
+    "read_splice",
+    "read_surnames",
+    "read_ts",
+    "read_ucr_uea",
+]
 
 _BESIDE_THE_REPOSITORY = Path(__file__).resolve().parents[3] / "shared" / "data"
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -94,6 +106,12 @@ def read_mnist(data: Path) -> tuple[NDArray[np.float32], NDArray[np.int64], NDAr
     return parts[0], parts[1], parts[2], parts[3]
 
 
+def _text(path: Path) -> str:
+    """The text of a file in UTF-8, compressed by gzip or not; only line feeds end a line."""
+    raw = path.read_bytes()
+    return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+
+
 def read_ts(path: Path) -> tuple[list[NDArray[np.float64]], NDArray]:
     """Time series and class labels from a file in the ts format of the UCR/UEA archive, compressed by gzip or not.
 
@@ -107,11 +125,9 @@ def read_ts(path: Path) -> tuple[list[NDArray[np.float64]], NDArray]:
     ValueError
         If a case has no label, another number of dimensions than the others, or dimensions of different lengths.
     """
-    raw = path.read_bytes()
-    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
     X: list[NDArray[np.float64]] = []
     labels: list[str] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(_text(path).splitlines(), start=1):
         line = line.strip()
         if not line or line[0] in "#@":
             continue
@@ -132,3 +148,75 @@ def read_ucr_uea(
     """Training and test part of a data set of the UCR/UEA archive: X_train, y_train, X_test, y_test as of `read_ts`."""
     folder = folder_of(folder_of(data, "ucr_uea"), name)
     return (*read_ts(folder / f"{name}_TRAIN.ts.gz"), *read_ts(folder / f"{name}_TEST.ts.gz"))
+
+
+@lru_cache(maxsize=1)
+def read_imdb(data: Path) -> tuple[list[str], NDArray, list[str], NDArray]:
+    """Film reviews and whether they are "positive" or "negative".
+
+    Returns
+    -------
+    texts_train, y_train, texts_test, y_test
+        25,000 reviews each, as many of one kind as of the other.
+
+    Raises
+    ------
+    ValueError
+        If a line is not label, number, rating and text with tabs between them.
+    """
+    parts: list[Any] = []
+    for part in ("train", "test"):
+        path = folder_of(data, "imdb") / f"imdb_{part}.tsv.gz"
+        texts, labels = [], []
+        for number, line in enumerate(_text(path).split("\n")[1:], start=2):
+            if not line:
+                continue
+            fields = line.split("\t")
+            if len(fields) != 4 or fields[0] not in ("0", "1"):
+                raise ValueError(
+                    f"{path}, line {number}: expected label, number, rating and text with tabs between them"
+                )
+            labels.append(("negative", "positive")[int(fields[0])])
+            texts.append(fields[3])
+        parts += [texts, np.array(labels)]
+    return parts[0], parts[1], parts[2], parts[3]
+
+
+def read_surnames(data: Path) -> tuple[list[str], NDArray]:
+    """Surnames in the order of the files, and their languages, which are the names of the files."""
+    names, languages = [], []
+    for path in sorted(folder_of(data, "names").glob("[A-Z]*.txt")):
+        if path.name == "SOURCE.txt":
+            continue
+        found = [line.strip() for line in _text(path).split("\n") if line.strip()]
+        names += found
+        languages += [path.stem] * len(found)
+    return names, np.array(languages)
+
+
+def read_splice(data: Path) -> tuple[list[str], NDArray]:
+    """Pieces of DNA, 60 bases each, and the kind of their middle.
+
+    Returns
+    -------
+    bases : list of str
+        Of A, C, G and T; rarely D, N, R or S, which stand for one of several.
+    y : ndarray of str
+        "EI": the end of an exon, at which splicing begins; "IE": that of an intron; "N": neither.
+
+    Raises
+    ------
+    ValueError
+        If a line is not class, name and 60 bases.
+    """
+    path = folder_of(data, "dna") / "splice.data.gz"
+    bases, labels = [], []
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) != 3 or fields[0] not in ("EI", "IE", "N") or len(fields[2]) != 60:
+            raise ValueError(f"{path}, line {number}: expected a class (EI, IE, N), a name and 60 bases")
+        labels.append(fields[0])
+        bases.append(fields[2])
+    return bases, np.array(labels)
