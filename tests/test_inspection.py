@@ -282,7 +282,9 @@ def test_integrated_gradients_are_complete(cell, output, rng):
     X, y = rng.normal(size=(5, 6, 3)), ["a", "b", "c", "a", "b"]
     model = make_model(RNNClassifier, rng, X, y, cell=cell, bidirectional=True)
     baseline = rng.normal(size=3)
-    values, delta = attributions(model, X, "b", output=output, baseline=baseline, return_convergence_delta=True)
+    values, delta = attributions(
+        model, X, "b", output=output, baseline=baseline, tol=1e-10, return_convergence_delta=True
+    )
     assert values.shape == X.shape
     outputs = [look_at(model, np.broadcast_to(x, X.shape)).outputs for x in (X, baseline)]
     if output == "probability":
@@ -307,6 +309,23 @@ def test_integrated_gradients_are_the_integral(rng):
                 lambda s=scaled, n=number: losses.softmax(look_at(model, s).outputs)[n, 1], scaled[number]
             )
         assert_close(values[number], x * mean, 1e-6)
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+def test_integrated_gradients_find_a_sudden_change(per_step, rng):
+    """A unit that switches from -1 to 1 within a few thousandths of the way, between the points of one quadrature."""
+    X = rng.uniform(1, 2, size=(4, 3, 1))
+    model = make_model(RNNRegressor, rng, X, X if per_step else X[:, 0, 0], cell="rnn_tanh", sizes=(1,))
+    parameters = model._network.parameters
+    parameters["weight_ih_l0"][...] = 3000.0
+    parameters["weight_hh_l0"][...] = 1.0
+    parameters["bias_ih_l0"][...] = -1000.0
+    values, delta = attributions(model, X, steps=8, tol=1e-4, return_convergence_delta=True)
+    expected = 2 * parameters["weight_out"][0, 0] * model.target_scale_[0] * (3 if per_step else 1)
+    assert_close(values.sum(axis=(1, 2)), np.full(4, expected), 1e-3)
+    assert np.abs(delta).max() < 1e-3 * abs(expected)
+    _, delta = attributions(model, X, steps=8, tol=np.inf, return_convergence_delta=True)
+    assert np.abs(delta).min() > 0.05 * abs(expected)
 
 
 def test_attributions_follow_the_container_and_the_predicted_class(rng):
@@ -515,6 +534,48 @@ def test_gradient_norms_refuse_wrong_targets(fitted):
         gradient_norms(model, X, np.array(list("abcabz")))
 
 
+def test_embedded_ids_and_numbers(rng):
+    """A network with vectors in the place of ids, and the same network without, on the vectors."""
+    X = [np.column_stack([rng.integers(0, 5, length), rng.normal(size=length)]) for length in LENGTHS]
+    y = np.array([0.0, 1.0, 3.0])
+    model = make_model(RNNRegressor, rng, X, y, bidirectional=True)
+    model._network = Network(**{**model._network._form(), "embeddings": ((0, 5, 3),)})
+    parameters = model._network.parameters
+    for name, values in random_parameters(rng, parameters.shapes).items():
+        parameters[name][...] = values
+    vectors = [np.column_stack([parameters["embedding_0"][x[:, 0].astype(int)], x[:, 1]]) for x in X]
+
+    def predictions():
+        return look_at(model, vectors).outputs[:, 0] * model.target_scale_ + model.target_mean_
+
+    assert_close(model.predict(X), predictions(), EXACT)
+    for i, states in enumerate(hidden_states(model, X, layer=0)):
+        assert_close(states, joined(look_at(model, vectors).seen[0], i, "hidden"), EXACT)
+    shares = attributions(model, X, method="gradient_x_input")
+    for number, x in enumerate(vectors):
+        products = x * central_difference(lambda n=number: predictions()[n], x)
+        assert_close(shares[number], np.column_stack([products[:, :3].sum(axis=1), products[:, 3]]), 1e-7)
+
+    def loss(nudges):
+        scaled = (y[:, None] - model.target_mean_) / model.target_scale_
+        return 2 * losses.squared_error(look_at(model, vectors, nudges=nudges).outputs, scaled)[0].sum()
+
+    expected = nudged_norms(loss, range(2), 2, (4, 3), LENGTHS, 0)
+    for actual, parts in zip(gradient_norms(model, X, y), expected, strict=True):
+        assert_close(actual, np.linalg.norm(parts, axis=2), 1e-7)
+    # Without a baseline the vectors of ids are compared with zero; else with the vector of another id.
+    before, output = predictions(), {}
+    for name, baseline, empty in (("zero", None, 0.0), ("id", [4, 0.5], [*parameters["embedding_0"][4], 0.5])):
+        values, delta = attributions(model, X, baseline=baseline, tol=1e-10, return_convergence_delta=True)
+        assert np.abs(delta).max() < 1e-8
+        kept, vectors[:] = list(vectors), [np.broadcast_to(empty, x.shape).astype(float) for x in vectors]
+        output[name] = predictions()
+        vectors[:] = kept
+        assert_close(np.array([part.sum() for part in values]), before - output[name], 1e-7)
+    with pytest.raises(ValueError, match="column 0 must hold whole numbers from 0 to 4"):
+        attributions(model, X, baseline=[7, 0.0])
+
+
 def test_attributions_refuse_what_is_not_there(fitted):
     model, X, _ = fitted
     for message, options in (
@@ -525,6 +586,7 @@ def test_attributions_refuse_what_is_not_there(fitted):
             {"method": "gradient_x_input", "return_convergence_delta": True},
         ),
         ("steps must be a positive integer, got 0", {"steps": 0}),
+        ("tol must be positive, got 0", {"tol": 0}),
         ("output must be 'raw' or 'probability', got 'logit'", {"output": "logit"}),
         ("target must be among the classes .*, got 'z'", {"target": "z"}),
         ("target must be one label, or one for each of the 6 sequences of X, got 2 labels", {"target": ["a", "b"]}),

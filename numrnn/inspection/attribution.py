@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from numrnn.checks import real_array
-from numrnn.inspection.differentiation import Differentiation
-from numrnn.inspection.models import Container, fitted_estimator, prepared
+from numrnn.inspection.differentiation import Differentiation, Pass
+from numrnn.inspection.models import fitted_estimator, prepared
 from numrnn.inspection.recurrence import chunks, starts_of
 from numrnn.packing import Sequences
 
@@ -28,7 +28,8 @@ def attributions(
     output: str = "raw",
     time_step: int | None = None,
     baseline: Any = None,
-    steps: int = 50,
+    steps: int = 32,
+    tol: float = 1e-3,
     return_convergence_delta: bool = False,
 ) -> Any:
     """Share of every input value in an output of the network.
@@ -54,8 +55,13 @@ def attributions(
     baseline : float or array-like or None, default=None
         For integrated gradients, the input that says nothing: a number, one for each feature (n_features,), or
         sequences like X. None is zero, the mean of standardised features.
-    steps : int, default=50
+    steps : int, default=32
         For integrated gradients, the points of a Gauss-Legendre quadrature.
+    tol : float, default=1e-3
+        For integrated gradients: as long as the sum of a sequence's attributions is wrong by more than this part of the
+        difference of the outputs, or of the sum of the attributions' magnitudes if that is more, the line is cut into
+        halves where it is wrong, down to 1/4096 of its length. Networks that remember can switch from one output to
+        another within a very short piece of the line, which fixed points miss. ``numpy.inf`` leaves it at one piece.
     return_convergence_delta : bool, default=False
         For integrated gradients, whether to return too by how much the sums are wrong.
 
@@ -64,7 +70,7 @@ def attributions(
     values : ndarray of float64 of the shape of X, or list of ndarray
     delta : ndarray of float64, shape (n_samples,)
         Only if `return_convergence_delta`: sum of a sequence's attributions, minus the difference of the outputs for
-        the sequence and for its baseline. Where it matters, use more `steps`.
+        the sequence and for its baseline.
 
     Raises
     ------
@@ -111,49 +117,123 @@ def attributions(
         raise ValueError("return_convergence_delta is for method='integrated_gradients', whose sums it checks")
     if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
         raise ValueError(f"steps must be a positive integer, got {steps!r}")
+    if not tol > 0:
+        raise ValueError(f"tol must be positive, got {tol!r}")
     sequences, container = prepared(model, X, "attributions")
     explained = _explained(model, sequences, target, output, time_step)
     differentiation = Differentiation(model._network)
-    start = _baseline(model, X, baseline, sequences, container)
-    # The points lie inside (0, 1); the weights sum to one.
-    points, weights = np.polynomial.legendre.leggauss(int(steps))
-    points, weights = (points + 1) / 2, weights / 2
-
-    result = np.empty((sequences.n_steps, sequences.n_features), dtype=np.float64)
-    delta = np.zeros(len(sequences), dtype=np.float64)
-    begin = 0
+    start = _baseline(model, baseline, sequences, differentiation)
+    rows, deltas = [], []
+    first = 0
     for part in chunks(sequences.lengths, differentiation.recurrence.bytes_per_step):
-        some = Sequences(sequences.values, sequences.starts[part], sequences.lengths[part])
-        end, lengths = begin + some.n_steps, some.lengths
-        values = some.values[some.rows()].astype(np.float64)
-        mine = explained.of(slice(begin, end) if model._network.pooling is None else part)
+        some = _some(sequences, part)
+        values = differentiation.embed(some)
+        run = differentiation.forward(values, some.lengths)
+        mine = explained.of(slice(first, first + len(run.outputs)))
+        first += len(run.outputs)
         if not integrated:
-            result[begin:end] = values * _gradient(differentiation, values, lengths, mine)
-        else:
-            empty = start(begin, end)
-            difference = values - empty
-            mean = np.zeros_like(values)
-            for point, weight in zip(points, weights, strict=True):
-                mean += weight * _gradient(differentiation, empty + point * difference, lengths, mine)
-            result[begin:end] = difference * mean
-        if return_convergence_delta:
-            delta[part] = np.add.reduceat(result[begin:end].sum(axis=1), starts_of(lengths))
-            for sign, at in ((-1, values), (1, empty)):
-                explained_values = mine.value(differentiation.forward(at, lengths).outputs)
-                per_step = model._network.pooling is None
-                delta[part] += sign * (
-                    np.add.reduceat(explained_values, starts_of(lengths)) if per_step else explained_values
-                )
-        begin = end
-    values = container.fill_like_input(result)
-    return (values, delta) if return_convergence_delta else values
+            rows.append(differentiation.by_column(values * _gradient(differentiation, run, mine)))
+            continue
+        path = _Path(differentiation, mine, start(part), values, some.lengths, int(steps))
+        mean, delta = path.mean_gradient(float(tol))
+        rows.append(differentiation.by_column((values - path.begin) * mean))
+        deltas.append(delta)
+    shares = container.fill_like_input(np.concatenate(rows))
+    if not integrated:
+        return shares
+    delta = np.concatenate(deltas)
+    return (shares, delta) if return_convergence_delta else shares
 
 
-def _gradient(
-    differentiation: Differentiation, values: NDArray[np.float64], lengths: NDArray[np.int64], explained: _Explained
-) -> NDArray[np.float64]:
-    run = differentiation.forward(values, lengths)
-    return differentiation.backward(run, explained.gradient(run.outputs))
+def _gradient(differentiation: Differentiation, run: Pass, explained: _Explained) -> NDArray[np.float64]:
+    return differentiation.backward(run, differentiation.gradient_of_outputs(explained.gradient(run.outputs)))
+
+
+class _Path:
+    """The straight line from the baseline of every sequence to the sequence, on which gradients are averaged.
+
+    The integral of the slope along a piece of the line is the difference of the outputs at its ends. Pieces where the
+    quadrature misses that are halved: a network that remembers can change its mind within a thousandth of the way.
+    """
+
+    # Halvings at most; 2**-12 of the way is the shortest piece.
+    _DEPTH = 12
+
+    def __init__(
+        self,
+        differentiation: Differentiation,
+        explained: _Explained,
+        begin: NDArray[np.float64],
+        end: NDArray[np.float64],
+        lengths: NDArray[np.int64],
+        steps: int,
+    ) -> None:
+        self.differentiation = differentiation
+        self.explained = explained
+        self.begin = begin
+        self.difference = end - begin
+        self.lengths = lengths
+        # The points lie inside (0, 1); the weights sum to one.
+        points, weights = np.polynomial.legendre.leggauss(steps)
+        self.quadrature = list(zip((points + 1) / 2, weights / 2, strict=True))
+
+    def _rows(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        return Sequences(self.begin, starts_of(self.lengths)[numbers], self.lengths[numbers]).rows()
+
+    def _run(self, numbers: NDArray[np.int64], rows: NDArray[np.int64], at: NDArray[np.float64]) -> Pass:
+        """Some of the sequences, each at a point of its line."""
+        lengths = self.lengths[numbers]
+        points = np.repeat(at, lengths)[:, np.newaxis]
+        return self.differentiation.forward(self.begin[rows] + points * self.difference[rows], lengths)
+
+    def _values(self, numbers: NDArray[np.int64], rows: NDArray[np.int64], at: NDArray[np.float64]) -> NDArray:
+        """What is explained, at points of the lines."""
+        run = self._run(numbers, rows, at)
+        values = self._explained(numbers, run).value(run.outputs)
+        return values if len(values) == len(numbers) else np.add.reduceat(values, starts_of(run.lengths))
+
+    def _explained(self, numbers: NDArray[np.int64], run: Pass) -> _Explained:
+        if len(run.outputs) == len(numbers):
+            return self.explained.of(numbers)
+        lengths = self.lengths  # a row of outputs for every time step
+        return self.explained.of(Sequences(self.begin, starts_of(lengths)[numbers], lengths[numbers]).rows())
+
+    def mean_gradient(self, tol: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The mean gradient at every row, and by how much the attributions of every sequence miss the difference."""
+        n_sequences = len(self.lengths)
+        mean, delta = np.zeros_like(self.begin), np.zeros(n_sequences, dtype=np.float64)
+        numbers = np.arange(n_sequences)
+        begin, end = np.zeros(n_sequences), np.ones(n_sequences)
+        rows = self._rows(numbers)
+        low, high = self._values(numbers, rows, begin), self._values(numbers, rows, end)
+        allowed = np.zeros(n_sequences)
+        for depth in range(self._DEPTH + 1):
+            lengths = self.lengths[numbers]
+            gradient = np.zeros((len(rows), self.begin.shape[1]))
+            for point, weight in self.quadrature:
+                run = self._run(numbers, rows, begin + point * (end - begin))
+                share = np.repeat(weight * (end - begin), lengths)[:, np.newaxis]
+                gradient += share * _gradient(self.differentiation, run, self._explained(numbers, run))
+            products = self.difference[rows] * gradient
+            missing = np.add.reduceat(products.sum(axis=1), starts_of(lengths)) - (high - low)
+            if depth == 0:
+                size = np.add.reduceat(np.abs(products).sum(axis=1), starts_of(lengths))
+                allowed = tol * np.maximum(np.abs(high - low), size)
+            # Half of what is allowed may come from the first piece, a quarter from those of the next size, ...
+            done = (np.abs(missing) <= allowed[numbers] / 2 ** (depth + 1)) | (depth == self._DEPTH)
+            finished = np.repeat(done, lengths)
+            np.add.at(mean, rows[finished], gradient[finished])
+            np.add.at(delta, numbers[done], missing[done])
+            if done.all():
+                break
+            numbers, begin, end, low, high = (array[~done] for array in (numbers, begin, end, low, high))
+            middle = (begin + end) / 2
+            between = self._values(numbers, self._rows(numbers), middle)
+            begin, end = np.concatenate([begin, middle]), np.concatenate([middle, end])
+            low, high = np.concatenate([low, between]), np.concatenate([between, high])
+            numbers = np.concatenate([numbers, numbers])
+            rows = self._rows(numbers)
+        return mean, delta
 
 
 @dataclass(frozen=True)
@@ -172,7 +252,7 @@ class _Explained:
     weights: NDArray[np.float64]
     probability: bool
 
-    def of(self, rows: slice) -> _Explained:
+    def of(self, rows: slice | NDArray[np.int64]) -> _Explained:
         return _Explained(self.columns[rows], self.weights[rows], self.probability)
 
     def value(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -215,7 +295,8 @@ def _explained(model: Any, sequences: Sequences, target: Any, output: str, time_
     if is_classifier:
         columns = _columns_of_labels(model, target, len(sequences))
         if columns is None:
-            columns = network.outputs(sequences).argmax(axis=1)
+            decoded = network.loss_name == "crf"
+            columns = network.decode(sequences) if decoded else network.outputs(sequences).argmax(axis=1)
         elif per_step:
             columns = np.repeat(columns, lengths)
         return _Explained(columns, weights, output == "probability")
@@ -259,9 +340,9 @@ def _columns_of_labels(model: Any, target: Any, n_sequences: int) -> NDArray[np.
 
 
 def _baseline(
-    model: Any, X: Any, baseline: Any, sequences: Sequences, container: Container
-) -> Callable[[int, int], NDArray[np.float64]]:
-    """From a range of rows to the rows of the baseline.
+    model: Any, baseline: Any, sequences: Sequences, differentiation: Differentiation
+) -> Callable[[slice], NDArray[np.float64]]:
+    """From some of the sequences to the rows of their baselines, with vectors in the place of ids.
 
     Raises
     ------
@@ -269,13 +350,15 @@ def _baseline(
         If the baseline does not fit the sequences.
     """
     n_features = sequences.n_features
-    if baseline is None or np.ndim(baseline) == 0 or (np.ndim(baseline) == 1 and len(baseline) == n_features):
-        row = real_array(0.0 if baseline is None else baseline, "baseline", np.dtype(np.float64))
+    if baseline is None:
+        return lambda part: np.zeros_like(differentiation.embed(_some(sequences, part)))
+    if np.ndim(baseline) == 0 or (np.ndim(baseline) == 1 and len(baseline) == n_features):
+        row = np.broadcast_to(real_array(baseline, "baseline", np.dtype(np.float64)), (n_features,))
         if not np.isfinite(row).all():
             raise ValueError(f"baseline must be finite, got {baseline!r}")
-        return lambda begin, end: (
-            np.tile(row, (end - begin, 1)) if row.ndim else np.full((end - begin, n_features), row)
-        )
+        one = Sequences(row[np.newaxis].copy(), np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64))
+        embedded = differentiation.embed(one)[0]
+        return lambda part: np.tile(embedded, (int(sequences.lengths[part].sum()), 1))
     try:
         given = model._sequences(baseline)
     except ValueError as error:
@@ -284,5 +367,8 @@ def _baseline(
         ) from error
     if not np.array_equal(given.lengths, sequences.lengths):
         raise ValueError("baseline must have sequences of the lengths of those of X")
-    rows = given.rows()
-    return lambda begin, end: given.values[rows[begin:end]].astype(np.float64)
+    return lambda part: differentiation.embed(_some(given, part))
+
+
+def _some(sequences: Sequences, part: slice) -> Sequences:
+    return Sequences(sequences.values, sequences.starts[part], sequences.lengths[part])

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from numrnn.attention import AttentionPass
 from numrnn.inspection.recurrence import Recurrence, Trace, starts_of
+from numrnn.packing import Sequences
+from numrnn.stages import StagePass
 
 __all__ = ["Differentiation", "Pass", "back_through_layers", "through_layers"]
 
@@ -21,11 +25,15 @@ __all__ = ["Differentiation", "Pass", "back_through_layers", "through_layers"]
 class Pass:
     """What a forward pass leaves for the backward pass."""
 
+    # Of the recurrent layers.
     lengths: NDArray[np.int64]
+    stages: list[StagePass]
     # Of each layer: its inputs, and the traces of its directions.
     inputs: list[NDArray]
     traces: list[list[Trace]]
     top: NDArray
+    attention: AttentionPass | None
+    features: NDArray
     outputs: NDArray
 
 
@@ -81,6 +89,8 @@ def back_through_layers(
 class Differentiation:
     """A network in float64 whose backward pass reaches its input.
 
+    The input is that of the network, but with vectors in the place of ids: a function of ids has no gradient.
+
     Parameters
     ----------
     network : Network
@@ -88,21 +98,79 @@ class Differentiation:
 
     def __init__(self, network: Any) -> None:
         self.network = network.with_dtype("float64")
+        trunk = self.network.trunk
         self.recurrence = Recurrence(self.network.stack, self.network.parameters, np.float64)
+        self._embedding = trunk.embedding
+        self._stages = trunk.stages if self._embedding is None else trunk.stages[1:]
+        self._attention = getattr(trunk, "attention", None)
+
+    def embed(self, sequences: Sequences) -> NDArray[np.float64]:
+        """The input, sequence after sequence, with vectors in the place of ids."""
+        values = sequences.values[sequences.rows()].astype(np.float64)
+        if self._embedding is None:
+            return values
+        joined = Sequences(values, starts_of(sequences.lengths), sequences.lengths)
+        return self._embedding.forward(self.network.parameters, joined, training=False).sequences.values
+
+    def by_column(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sums over what the columns of the input were embedded in."""
+        embedding = self._embedding
+        if embedding is None:
+            return rows
+        sums = np.empty((len(rows), embedding.input_size), dtype=rows.dtype)
+        first = 0
+        for column, _, dimension in embedding.tables:
+            sums[:, column] = rows[:, first : first + dimension].sum(axis=1)
+            first += dimension
+        sums[:, embedding.numeric] = rows[:, first:]
+        return sums
 
     def forward(self, values: NDArray[np.float64], lengths: NDArray[np.int64], *, gates: bool = False) -> Pass:
         """Run over sequences; the outputs have a row for each of them, or for each time step without pooling."""
-        inputs, traces, top = through_layers(self.recurrence, values, lengths, gates=gates)
-        parameters = self.network.parameters
-        outputs = self._pool(top, lengths) @ parameters["weight_out"].T + parameters["bias_out"]
-        return Pass(lengths, inputs, traces, top, outputs)
+        parameters, passes = self.network.parameters, []
+        sequences = Sequences(np.ascontiguousarray(values), starts_of(lengths), lengths)
+        for stage in self._stages:
+            passes.append(stage.forward(parameters, sequences, training=True))
+            sequences = passes[-1].sequences
+        lengths = sequences.lengths
+        inputs, traces, top = through_layers(self.recurrence, sequences.values, lengths, gates=gates)
+        attention = None
+        if self._attention is not None:
+            attention = self._attention.forward(parameters, top, starts_of(lengths), lengths)
+        features = np.ascontiguousarray(self._pool(top, lengths) if attention is None else attention.pooled)
+        outputs = self.network.head.outputs(parameters, features)
+        return Pass(lengths, passes, inputs, traces, top, attention, features, outputs)
+
+    def gradient_of_loss(self, run: Pass, targets: NDArray) -> NDArray[np.float64]:
+        """Gradient of the features by the loss of every row, or with a random field of every sequence."""
+        head, weights = self.network.head, np.ones(len(targets), dtype=np.float64)
+        options = {"targets": targets, "weights": weights, "scale": 1.0, "gradient": self.network.gradient}
+        if "lengths" in signature(head.loss).parameters:
+            options["lengths"] = run.lengths
+        _, d_features = head.loss(self.network.parameters, run.features, **options)
+        assert d_features is not None
+        return d_features
+
+    def gradient_of_outputs(self, d_outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Gradient of the features by that of the outputs."""
+        return self.network.head.features_gradient(self.network.parameters, np.ascontiguousarray(d_outputs))
 
     def backward(
-        self, run: Pass, d_outputs: NDArray[np.float64], norms: Sequence[Sequence[dict[str, NDArray]]] | None = None
+        self,
+        run: Pass,
+        d_features: NDArray[np.float64],
+        norms: Sequence[Sequence[dict[str, NDArray]]] | None = None,
     ) -> NDArray[np.float64]:
-        """Gradient of the input, from that of the outputs; see `back_through_layers`."""
-        d_top = self._pool_backward(run, d_outputs @ self.network.parameters["weight_out"])
-        return back_through_layers(self.recurrence, run.inputs, run.traces, run.lengths, d_top, norms)
+        """Gradient of the input, from that of the features; for `norms` see `back_through_layers`."""
+        parameters, gradient = self.network.parameters, self.network.gradient
+        if run.attention is not None and self._attention is not None:
+            d_top = self._attention.backward(run.attention, parameters, d_features, gradient)
+        else:
+            d_top = self._pool_backward(run, d_features)
+        d_values = back_through_layers(self.recurrence, run.inputs, run.traces, run.lengths, d_top, norms)
+        for stage, passed in zip(reversed(self._stages), reversed(run.stages), strict=True):
+            d_values = stage.backward(passed, parameters, np.ascontiguousarray(d_values), gradient, need_input=True)
+        return d_values
 
     def _pool(self, top: NDArray, lengths: NDArray[np.int64]) -> NDArray:
         pooling, starts = self.network.pooling, starts_of(lengths)

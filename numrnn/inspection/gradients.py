@@ -96,27 +96,26 @@ def gradient_norms(model: Any, X: Any, y: Any, *, state: str = "hidden", directi
         raise ValueError(f"state='cell' needs an LSTM; a model with the cell {layers.cell!r} has no cell state")
     chosen = check_direction(direction, layers.n_directions)
 
-    result = np.empty((sequences.n_steps, len(layers.layers)), dtype=np.float64)
-    begin = 0
+    rows, lengths = [], []
+    begin, first = 0, 0
     for part in chunks(sequences.lengths, layers.bytes_per_step):
         some = Sequences(sequences.values, sequences.starts[part], sequences.lengths[part])
-        end = begin + some.n_steps
-        norms = _empty_norms(layers, some.n_steps, state)
-        values = some.values[some.rows()].astype(np.float64)
         if is_layer(model):
+            values, end = some.values[some.rows()].astype(np.float64), begin + some.n_steps
+            norms = _empty_norms(layers, some.n_steps, state)
             inputs, traces, _ = through_layers(layers, values, some.lengths, gates=state == "cell")
             back_through_layers(layers, inputs, traces, some.lengths, d_rows[begin:end], norms)
+            begin, of_layers = end, some.lengths
         else:
-            run = differentiation.forward(values, some.lengths, gates=state == "cell")
-            rows = slice(begin, end) if model._network.pooling is None else part
-            differentiation.backward(run, loss_gradient(differentiation.network, run.outputs, targets[rows]), norms)
-        for number, of_layer in enumerate(norms):
-            by_direction = [of_layer[place][state] for place in chosen]
-            result[begin:end, number] = (
-                by_direction[0] if len(chosen) == 1 else euclidean_norm(np.stack(by_direction, axis=1))
-            )
-        begin = end
-    return container.fill(result)
+            run = differentiation.forward(differentiation.embed(some), some.lengths, gates=state == "cell")
+            norms = _empty_norms(layers, len(run.top), state)
+            end = first + len(run.outputs)
+            differentiation.backward(run, differentiation.gradient_of_loss(run, targets[first:end]), norms)
+            first, of_layers = end, run.lengths
+        lengths.append(of_layers)
+        by_layer = [euclidean_norm(np.stack([mine[d][state] for d in chosen], axis=1)) for mine in norms]
+        rows.append(np.stack(by_layer, axis=1))
+    return container.of_layers(np.concatenate(lengths)).fill(np.concatenate(rows))
 
 
 def targets_of(model: Any, y: Any, sequences: Sequences) -> NDArray:
@@ -131,16 +130,10 @@ def targets_of(model: Any, y: Any, sequences: Sequences) -> NDArray:
     check_consistent_length(sequences, targets)
     model._check_kind_of_targets(targets)
     targets.check_steps(sequences)
-    return model._network_targets(model._encode(targets, reset=False, classes=None).rows())
-
-
-def loss_gradient(network: Any, outputs: NDArray[np.float64], targets: NDArray) -> NDArray[np.float64]:
-    """Gradient of the loss of every row by its outputs."""
-    if network.loss_name != "cross_entropy":
-        targets = targets.astype(np.float64, copy=False).reshape(len(outputs), -1)
-    d_outputs = np.empty_like(outputs)
-    network._evaluate_loss(outputs, np.ascontiguousarray(targets), np.ones(len(outputs)), 1.0, d_outputs)
-    return d_outputs
+    rows = model._network_targets(model._encode(targets, reset=False, classes=None).rows())
+    if rows.dtype.kind != "i":
+        rows = rows.astype(np.float64, copy=False).reshape(len(rows), -1)
+    return np.ascontiguousarray(rows)
 
 
 def _empty_norms(recurrence: Recurrence, n_steps: int, state: str) -> list[list[dict[str, NDArray]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ __all__ = [
     "check_direction",
     "check_layer",
     "fitted_estimator",
+    "input_of_layers",
     "is_layer",
     "prepared",
     "recurrence_of",
@@ -34,25 +35,47 @@ class Container:
     Attributes
     ----------
     is_list : bool
-        A list of arrays, as opposed to one array.
+        A list of sequences, as opposed to one array.
     has_features : bool
-        Whether a time step was given as a vector and not as one number.
+        Whether a time step was given as a vector and not as one number or word.
     lengths : ndarray of int64, shape (n_sequences,)
+        Time steps of the sequences, without those that are padding.
+    begins : ndarray of int64, shape (n_sequences,)
+        The place of their first time step in the array.
+    n_timesteps : int
+        Of the array.
     """
 
     is_list: bool
     has_features: bool
     lengths: NDArray[np.int64]
+    begins: NDArray[np.int64]
+    n_timesteps: int
+
+    def of_layers(self, lengths: NDArray[np.int64]) -> Container:
+        """For results about the time steps of the recurrent layers, which may be fewer."""
+        if np.array_equal(lengths, self.lengths):
+            return self
+        return replace(self, lengths=lengths, begins=np.zeros_like(lengths), n_timesteps=int(lengths.max()))
 
     def fill(self, rows: NDArray) -> Any:
-        """Rows of time steps, sequence after sequence, as an array for an array and as a list for a list."""
+        """Rows of time steps, sequence after sequence, as an array for an array and as a list for a list.
+
+        In an array, what belongs to padding is zero.
+        """
         if self.is_list:
             return [np.array(part) for part in np.split(rows, np.cumsum(self.lengths)[:-1])]
-        return rows.reshape(len(self.lengths), -1, *rows.shape[1:])
+        n_sequences = len(self.lengths)
+        if len(rows) == n_sequences * self.n_timesteps:
+            return rows.reshape(n_sequences, self.n_timesteps, *rows.shape[1:])
+        array = np.zeros((n_sequences * self.n_timesteps, *rows.shape[1:]), dtype=rows.dtype)
+        starts = self.begins + np.arange(n_sequences) * self.n_timesteps
+        array[Sequences(array, starts, self.lengths).rows()] = rows
+        return array.reshape(n_sequences, self.n_timesteps, *rows.shape[1:])
 
     def fill_like_input(self, rows: NDArray) -> Any:
-        """Rows with one column for each feature, in the shape of the input."""
-        return self.fill(rows if self.has_features else rows[:, 0])
+        """Rows with one column for each column of the input, in the shape of the input."""
+        return self.fill(rows if self.has_features else rows.sum(axis=1))
 
 
 def is_layer(model: Any) -> bool:
@@ -81,7 +104,7 @@ def _not_ours(model: Any, message: str) -> TypeError:
 
 
 def prepared(model: Any, X: Any, what: str) -> tuple[Sequences, Container]:
-    """What the recurrent layers of a model read, and how X was given.
+    """X as the model reads it, and how it was given.
 
     Raises
     ------
@@ -96,26 +119,39 @@ def prepared(model: Any, X: Any, what: str) -> tuple[Sequences, Container]:
     if not isinstance(model, RecurrentEstimator):
         raise _not_ours(model, f"{what} needs an estimator of numrnn, such as RNNClassifier, or a layer, such as LSTM")
     sequences = model._sequences(X)
-    has_features = np.ndim(X[0]) == 2 if is_list else np.ndim(X) == 3
-    return sequences, Container(is_list, has_features, sequences.lengths)
+    lengths = sequences.lengths
+    if is_list:
+        has_features = np.ndim(X[0]) == 2
+        return sequences, Container(True, has_features, lengths, np.zeros_like(lengths), 0)
+    n_timesteps = np.shape(X)[1]
+    begins = sequences.starts - np.arange(len(lengths)) * n_timesteps
+    return sequences, Container(False, np.ndim(X) == 3, lengths, begins, n_timesteps)
 
 
 def _prepared_for_layer(layer: _RecurrentLayer, X: Any, is_list: bool) -> tuple[Sequences, Container]:
     if not is_list:
-        batch = layer._as_batch(X, "X", layer.input_size, "input_size")
-        sequences = Sequences.from_padded(batch)
-        return sequences, Container(False, True, sequences.lengths)
-    if not len(X):
-        raise ValueError("X must have at least one sequence, got an empty list")
-    arrays = [finite_array(array, f"sequence {number} of X", layer.dtype) for number, array in enumerate(X)]
-    for number, array in enumerate(arrays):
-        if array.ndim != 2 or array.shape[1] != layer.input_size or not len(array):
-            raise ValueError(
-                f"sequence {number} of X must have the shape (n_timesteps, {layer.input_size}) with at least one time "
-                f"step, got {array.shape}"
-            )
-    sequences = Sequences.from_list(arrays)
-    return sequences, Container(True, True, sequences.lengths)
+        sequences = Sequences.from_padded(layer._as_batch(X, "X", layer.input_size, "input_size"))
+    else:
+        if not len(X):
+            raise ValueError("X must have at least one sequence, got an empty list")
+        arrays = [finite_array(array, f"sequence {number} of X", layer.dtype) for number, array in enumerate(X)]
+        for number, array in enumerate(arrays):
+            if array.ndim != 2 or array.shape[1] != layer.input_size or not len(array):
+                raise ValueError(
+                    f"sequence {number} of X must have the shape (n_timesteps, {layer.input_size}) with at least one "
+                    f"time step, got {array.shape}"
+                )
+        sequences = Sequences.from_list(arrays)
+    lengths = sequences.lengths
+    return sequences, Container(is_list, True, lengths, np.zeros_like(lengths), 0 if is_list else int(lengths[0]))
+
+
+def input_of_layers(model: Any, sequences: Sequences) -> tuple[NDArray, NDArray[np.int64]]:
+    """What the first recurrent layer sees, sequence after sequence, and the lengths."""
+    if is_layer(model):
+        return sequences.values[sequences.rows()], sequences.lengths
+    embedded = model._network.embedded(sequences)
+    return embedded.values, embedded.lengths
 
 
 def recurrence_of(model: Any, dtype: DTypeLike | None = None) -> Recurrence:

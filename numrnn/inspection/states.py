@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,11 @@ from numrnn.inspection.models import (
     check_direction,
     check_layer,
     fitted_estimator,
+    input_of_layers,
     prepared,
     recurrence_of,
 )
-from numrnn.inspection.recurrence import GATES, Recurrence, Trace, chunks
+from numrnn.inspection.recurrence import GATES, chunks
 from numrnn.packing import Sequences
 
 __all__ = ["attention_weights", "cell_states", "gate_activations", "hidden_states"]
@@ -186,7 +186,8 @@ def attention_weights(model: Any, X: Any) -> Any:
     if network.pooling != "attention":
         raise ValueError(f'attention_weights needs a model with pooling="attention", got pooling={network.pooling!r}')
     sequences, container = prepared(model, X, "attention_weights")
-    return container.fill(network.attention_weights(sequences))
+    lengths = network.embedded(sequences).lengths if network.convolutions else sequences.lengths
+    return container.of_layers(lengths).fill(network.attention_weights(sequences))
 
 
 def _collect(
@@ -201,30 +202,18 @@ def _collect(
         raise ValueError(f"{what} needs an LSTM; a model with the cell {recurrence.cell!r} has no cell state")
     if cell == "gated" and recurrence.cell not in GATES:
         raise ValueError(f"{what} needs an LSTM or a GRU; a model with the cell {recurrence.cell!r} has no gates")
-    size = recurrence.hidden_sizes[number]
-    rows: dict[str, NDArray] = {}
-    begin = 0
+    rows: dict[str, list[NDArray]] = {}
+    lengths = []
     for part in chunks(sequences.lengths, recurrence.bytes_per_step):
-        lengths = sequences.lengths[part]
-        below = Sequences(sequences.values, sequences.starts[part], lengths)
-        traces = _traces_of_layer(recurrence, below, number, chosen, gates=cell == "gated", states=cell == "lstm")
-        end = begin + int(lengths.sum())
-        for place, trace in enumerate(traces):
-            for name, array in choose(trace).items():
-                if name not in rows:
-                    rows[name] = np.empty((sequences.n_steps, size * len(chosen)), dtype=recurrence.dtype)
-                rows[name][begin:end, place * size : (place + 1) * size] = array
-        begin = end
-    return {name: container.fill(array) for name, array in rows.items()}
-
-
-def _traces_of_layer(
-    recurrence: Recurrence, sequences: Sequences, number: int, chosen: Sequence[int], *, gates: bool, states: bool
-) -> list[Trace]:
-    """Run the layers below, and the chosen directions of that layer with what is to be seen."""
-    values, lengths = sequences.values[sequences.rows()].astype(recurrence.dtype, copy=False), sequences.lengths
-    for below, layer in enumerate(recurrence.layers[:number]):
-        traces = [one.trace(values, lengths, states=False) for one in layer]
-        values = recurrence.outputs(below, traces, values)
-    layer = recurrence.layers[number]
-    return [layer[d].trace(values, lengths, states=states, gates=gates) for d in chosen]
+        some = Sequences(sequences.values, sequences.starts[part], sequences.lengths[part])
+        values, of_layers = input_of_layers(model, some)
+        lengths.append(of_layers)
+        for below, directions in enumerate(recurrence.layers[:number]):
+            traces = [one.trace(values, of_layers, states=False) for one in directions]
+            values = recurrence.outputs(below, traces, values)
+        wanted = {"states": cell == "lstm", "gates": cell == "gated"}
+        arrays = [choose(recurrence.layers[number][d].trace(values, of_layers, **wanted)) for d in chosen]
+        for name in arrays[0]:
+            rows.setdefault(name, []).append(np.concatenate([by_name[name] for by_name in arrays], axis=1))
+    container = container.of_layers(np.concatenate(lengths))
+    return {name: container.fill(np.concatenate(parts)) for name, parts in rows.items()}

@@ -71,12 +71,18 @@ def title_and_legend(ax: Axes, title: str | None, handles: Sequence[Any] | None 
     """Write the title, and below it, outside the axes where it covers nothing, the legend in a row."""
     if handles is None:
         handles = ax.get_legend_handles_labels()[0]
-    columns = min(len(handles), 5)
-    rows = -(-len(handles) // max(columns, 1))
+    rows = 0
     if handles:
+        # As many entries in a row as there is room for; a character is about 0.6 of its height wide.
+        width = ax.get_position().width * figure_of(ax).get_figwidth() * 72 / 6
+        longest = max(len(str(handle.get_label())) for handle in handles)
+        columns = int(min(len(handles), max(width // (longest + 7), 1)))
+        rows = -(-len(handles) // columns)
         anchor: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "borderaxespad": 0.2}
-        ax.legend(handles=list(handles), ncols=columns, frameon=False, columnspacing=1.4, **anchor)
-    ax.set_title(title or "", pad=6.0 + 17.0 * rows)
+        legend = ax.legend(handles=list(handles), ncols=columns, frameon=False, columnspacing=1.4, **anchor)
+        # The title makes the room.
+        legend.set_in_layout(False)
+    ax.set_title(title or (" " if rows else ""), pad=6.0 + 16.0 * rows)
 
 
 def numbers(values: Any, name: str, n_dimensions: int) -> NDArray[np.float64]:

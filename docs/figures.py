@@ -1,0 +1,106 @@
+"""Make the figures of the pages: ``python docs/figures.py [name ...]`` writes them to docs/images.
+
+Every figure is one function, which uses nothing but the public names of the package, and seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.exceptions import ConvergenceWarning
+
+from numrnn import LSTM, RNN, RNNClassifier, inspection
+from numrnn.datasets import make_temporal_order
+from numrnn.plots import AttributionDisplay, GradientFlowDisplay, HiddenStateDisplay
+
+IMAGES = Path(__file__).parent / "images"
+SYMBOLS = ["E", "B", "a", "b", "c", "d", "X", "Y"]
+
+
+@cache
+def temporal_order() -> tuple[Any, np.ndarray, np.ndarray]:
+    """A classifier that knows in which order X and Y came, and sequences that it has not seen."""
+    X, y = make_temporal_order(2000, 30, random_state=0)
+    model = RNNClassifier((32,), learning_rate_init=0.01, max_iter=10, tol=0.0, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, y)
+    return model, *make_temporal_order(500, 30, random_state=1)
+
+
+def labels(sequence: np.ndarray) -> list[str]:
+    """The symbols of a sequence."""
+    return [SYMBOLS[code] for code in sequence.argmax(axis=1)]
+
+
+def gradient_flow() -> Figure:
+    """The gradient of the last output, over 200 time steps, in new networks of 32 units."""
+    X = np.random.RandomState(0).standard_normal((20, 200, 8))
+    d_y = np.zeros((20, 200, 32))
+    d_y[:, -1] = np.random.RandomState(1).standard_normal((20, 32)) / np.sqrt(32)
+    ax = None
+    for name, layer, change in (
+        ("RNN, tanh", RNN(8, 32, random_state=0), {}),
+        ("RNN, tanh, recurrent weights times 3", RNN(8, 32, random_state=0), {"weight_hh_l0": 3.0}),
+        ("LSTM, forget bias 1", LSTM(8, 32, random_state=0), {}),
+        ("LSTM, forget bias 5", LSTM(8, 32, random_state=0), {"bias_ih_l0": 5.0}),
+    ):
+        for parameter, factor in change.items():
+            layer.parameters[parameter][...] *= factor
+        ax = GradientFlowDisplay.from_estimator(layer, X, d_y, name=name, ax=ax).ax_
+    assert ax is not None
+    ax.axhspan(ax.get_ylim()[0], np.finfo(np.float32).tiny, color="0.93", zorder=0)
+    return ax.figure.figure
+
+
+def hidden_states() -> Figure:
+    """What the units remember of one sequence."""
+    model, X, _ = temporal_order()
+    display = HiddenStateDisplay.from_estimator(
+        model, X, sample=1, quantity="cell", labels=labels(X[1]), sort=True, name="cell states of an LSTM"
+    )
+    return display.figure_
+
+
+def attributions() -> Figure:
+    """Which symbols of one sequence speak for its class."""
+    model, X, _ = temporal_order()
+    shares = inspection.attributions(model, X[1:2], baseline=X.mean(axis=(0, 1)))[0]
+    name = "share of every symbol in the score of the class"
+    return AttributionDisplay(shares.sum(axis=1), labels=labels(X[1]), name=name).plot().figure_
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "attributions": attributions,
+    "gradient_flow": gradient_flow,
+    "hidden_states": hidden_states,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(FIGURES)}; all if none is given")
+    names = parser.parse_args().names or list(FIGURES)
+    for name in names:
+        if name not in FIGURES:
+            parser.error(f"there is no figure {name!r}, only {', '.join(FIGURES)}")
+    IMAGES.mkdir(exist_ok=True)
+    for name in names:
+        figure = FIGURES[name]()
+        # Without the time and the version of Matplotlib, so that a figure changes only if what it shows does.
+        figure.savefig(IMAGES / f"{name}.png", dpi=100, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()
