@@ -15,8 +15,10 @@ _HOMES = {
     "Convolution": "numrnn.estimators",
     "RNNClassifier": "numrnn.estimators",
     "RNNRegressor": "numrnn.estimators",
+    "RNNForecaster": "numrnn.forecasting",
     "RNNTagger": "numrnn.estimators",
     "ModelFileError": "numrnn.persistence",
+    "compile_pipeline": "numrnn.pipelines",
     "load": "numrnn.persistence",
     "PerStep": "numrnn.steps",
     "SequenceEncoder": "numrnn.text",
@@ -34,10 +36,12 @@ __all__ = [
     "ModelFileError",
     "PerStep",
     "RNNClassifier",
+    "RNNForecaster",
     "RNNRegressor",
     "RNNTagger",
     "SequenceEncoder",
     "__version__",
+    "compile_pipeline",
     "datasets",
     "inspection",
     "load",
@@ -48,8 +52,10 @@ __all__ = [
 if TYPE_CHECKING:
     from numrnn import datasets, inspection, metrics, plots
     from numrnn.estimators import Convolution, RNNClassifier, RNNRegressor, RNNTagger
+    from numrnn.forecasting import RNNForecaster
     from numrnn.layers import GRU, LSTM, RNN
     from numrnn.persistence import ModelFileError, load
+    from numrnn.pipelines import compile_pipeline
     from numrnn.steps import PerStep
     from numrnn.text import SequenceEncoder
 

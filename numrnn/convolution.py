@@ -277,7 +277,7 @@ class Convolution:
         )
         block_rows = min(block_rows, -(-tallest // self._pool[0]) * self._pool[0])
         lease = self._buffers.lease()
-        panels = np.zeros(0, dtype=self.dtype)
+        panels, zeros = np.zeros(0, dtype=self.dtype), np.zeros(strip_columns, dtype=self.dtype)
         d_input = np.zeros((sequences.n_steps if need_input else 0, self.input_size), dtype=self.dtype)
         if need_input:
             panels = lease.exact(("panels back",), kernel_w * columns * strip_columns, self.dtype)
@@ -304,7 +304,7 @@ class Convolution:
                 own.at_least(("plane",), self.channels * plane_pitch, self.dtype), plane_pitch, taps, identity,
                 own.at_least(("d_convolved",), (block_rows * padded_w + kernel_w - 1) * columns, self.dtype),
                 own.at_least(("panel",), PANEL_VECTORS * self._lanes * SUM_ROWS, self.dtype), products[number],
-                d_bias[number], need_input, panels, own.at_least(("table back",), block_rows * widest, np.int64),
+                d_bias[number], need_input, panels, own.at_least(("table back",), block_rows * widest, np.int64), zeros,
                 strip_columns, own.at_least(("d_strip",), PRODUCT_PIXELS * strip_columns, self.dtype), d_origins,
                 d_input.reshape(-1),
             )  # fmt: skip

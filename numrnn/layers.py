@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numrnn.checks import StateLayout, finite_array, random_state_of, real_array
+from numrnn.compiled import CompiledNetwork, Stream, compile_layer
 from numrnn.packing import Sequences
 from numrnn.parameters import Parameters
 from numrnn.stack import MOST_ADVANCED, PackedWeights, RecurrentPass, RecurrentStack
@@ -343,6 +344,52 @@ class _RecurrentLayer:
             y, new_state = self.forward(x[:, np.newaxis], state)
             return y[:, 0], new_state
         return self._advance(x, state)
+
+    def compile(self) -> CompiledNetwork:
+        """The layer for compiled code: arrays and functions to be used in your own ``@njit`` functions.
+
+        Returns
+        -------
+        compiled : CompiledNetwork
+            Its outputs are the hidden states of the top layer, those of `forward` to the bit. A copy: later changes of
+            the parameters do not reach it.
+
+        Raises
+        ------
+        ValueError
+            If the layer is bidirectional.
+        """
+        return compile_layer(self)
+
+    def stream(self, n_streams: int | None = None) -> Stream:
+        """A sequence that is given one time step at a time, or several of them side by side.
+
+        Parameters
+        ----------
+        n_streams : int, default=None
+            Number of independent sequences. None is one, whose time steps are one-dimensional.
+
+        Returns
+        -------
+        stream : Stream
+            Of the parameters as they are now.
+
+        Raises
+        ------
+        ValueError
+            If the layer is bidirectional.
+
+        Examples
+        --------
+        >>> import numpy as np, numrnn
+        >>> layer = numrnn.GRU(2, 3, random_state=0)
+        >>> x = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+        >>> stream = layer.stream()
+        >>> outputs = [stream.update(x_t) for x_t in x]
+        >>> bool((np.array(outputs) == layer.forward(x[None])[0][0]).all())
+        True
+        """
+        return Stream(compile_layer(self), n_streams)
 
     def _advance(self, x: NDArray, state: Any) -> tuple[NDArray, Any]:
         """One time step of at most `MOST_ADVANCED` sequences; x is contiguous and of the layer's type."""

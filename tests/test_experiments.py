@@ -193,6 +193,10 @@ FORMS = [
     {"cell": "rnn_relu", "hidden_sizes": (3, 7), "pooling": "max"},
     {"cell": "rnn_tanh", "hidden_sizes": (3, 7), "bidirectional": True},
     {"pooling": None, "loss": "squared_error"},
+    {"hidden_sizes": (5, 5, 3), "residual": True},
+    {"hidden_sizes": (4, 4), "residual": True, "bidirectional": True, "pooling": "mean"},
+    {"hidden_sizes": (4, 4), "residual": True, "bidirectional": True},
+    {"input_size": 3, "embeddings": ((0, 9, 4), (2, 9, 2)), "pooling": "mean"},
 ]
 
 
@@ -204,7 +208,11 @@ def test_the_network_of_the_peer_computes_what_ours_does(form, lengths, rng):
 
     network = Network(**{"cell": "lstm", "input_size": 2, "hidden_sizes": (5,), "n_outputs": 3, **form})
     network.initialize(np.random.RandomState(0))
-    sequences = Sequences.from_list([rng.normal(size=(n, 2)).astype(np.float32) for n in lengths])
+    arrays = [rng.normal(size=(n, network.input_size)).astype(np.float32) for n in lengths]
+    for column, n_rows, _ in network.embeddings:
+        for array in arrays:
+            array[:, column] = rng.integers(n_rows, size=len(array))
+    sequences = Sequences.from_list(arrays)
     np.testing.assert_allclose(outputs_of(TorchNetwork(network), sequences), network.outputs(sequences), atol=2e-6)
 
 
@@ -239,11 +247,9 @@ def test_the_loop_of_the_peer_trains_as_ours_does(solver, alpha, max_grad_norm, 
         max_grad_norm=max_grad_norm,
         rng=np.random.RandomState(1),
     )
-    for name in ("weight_out", "bias_out"):
-        values = twin.readout.weight if name == "weight_out" else twin.readout.bias
-        np.testing.assert_allclose(values.detach().numpy(), network.parameters[name], atol=1e-6)
-    for name, values in twin.recurrent[0].named_parameters():
-        np.testing.assert_allclose(values.detach().numpy(), network.parameters[name], atol=1e-6)
+    assert set(twin.by_name) == set(network.parameters)
+    for name, values in twin.by_name.items():
+        np.testing.assert_allclose(values.detach().numpy(), network.parameters[name], atol=1e-6, err_msg=name)
 
 
 def test_the_peer_is_timed_and_judged_beside_ours():

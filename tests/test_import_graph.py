@@ -22,7 +22,7 @@ LEVELS = (
     ("numrnn.workers",),
     ("numrnn.buffers",),
     ("numrnn.kernels.simd", "numrnn.kernels.simd_interpreted", "numrnn.kernels.jit"),
-    ("numrnn.kernels.activations", "numrnn.kernels.barrier"),
+    ("numrnn.kernels.activations", "numrnn.kernels.barrier", "numrnn.kernels.memory"),
     ("numrnn.kernels.equations",),
     ("numrnn.kernels.cpu", "numrnn.kernels.cuda"),
     ("numrnn.crf",),
@@ -30,6 +30,7 @@ LEVELS = (
     ("numrnn.direction",),
     ("numrnn.stack",),
     ("numrnn.checks",),
+    ("numrnn.compiled",),
     ("numrnn.layers",),
     ("numrnn.dropout",),
     ("numrnn.stages",),
@@ -42,6 +43,7 @@ LEVELS = (
     ("numrnn.training",),
     ("numrnn.text",),
     ("numrnn.estimators",),
+    ("numrnn.forecasting",),
 )
 # A model has a method that saves it; it calls the edge when it is used, not when it is imported.
 EXCEPTIONS = {("numrnn.estimators.base", "numrnn.persistence")}
@@ -51,18 +53,21 @@ KNOW_ONLY_NUMPY = ("numrnn.parameters", "numrnn.packing")
 DOORS = {
     "numba": ("numrnn.kernels",),
     "llvmlite": ("numrnn.kernels",),
-    "scipy": ("numrnn.training", "numrnn.estimators", "numrnn.inspection"),
+    "scipy": ("numrnn.compiled", "numrnn.training", "numrnn.estimators", "numrnn.inspection", "numrnn.forecasting"),
     "sklearn": (
         "numrnn.estimators",
         "numrnn.text",
         "numrnn.steps",
+        "numrnn.pipelines",
         "numrnn.metrics",
         "numrnn.datasets",
         "numrnn.demo",
         "numrnn.inspection",
+        "numrnn.forecasting",
     ),
     "joblib": ("numrnn.estimators",),
     "matplotlib": ("numrnn.plots",),
+    "pandas": ("numrnn.forecasting.frames",),
     "safetensors": ("numrnn.persistence",),
     "tqdm": ("numrnn.training.progress",),
 }

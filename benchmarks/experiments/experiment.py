@@ -211,7 +211,7 @@ def _peer(experiment: Experiment, splits: list[Split], models: list[Any], seed: 
         network = estimator._network.with_dtype(estimator._network.dtype)
         rng = check_random_state(seed)
         network.initialize(rng)
-        sequences = estimator._sequences(transform(split.X_train))
+        sequences = estimator._for_training(estimator._sequences(transform(split.X_train)))
         targets = _network_targets(estimator, split.y_train)
         batch_size = estimator.batch_size
         if isinstance(batch_size, str):
@@ -230,7 +230,7 @@ def _peer(experiment: Experiment, splits: list[Split], models: list[Any], seed: 
             alpha=float(estimator.alpha),
             max_grad_norm=estimator.max_grad_norm,
             shuffle=estimator.shuffle,
-            label_smoothing=float(getattr(estimator, "label_smoothing", 0.0)),
+            label_smoothing=network.label_smoothing,
         )
         threads.append(fastest_thread_count(network, sequences, targets, settings, (1, n_jobs)))
         import torch

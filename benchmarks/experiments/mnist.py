@@ -33,9 +33,9 @@ def _rows() -> RNNClassifier:
         learning_rate_init=3e-3,
         learning_rate="cosine",
         batch_size=128,
-        max_iter=20,
+        max_iter=12,
         tol=0.0,
-        n_iter_no_change=20,
+        n_iter_no_change=12,
     )
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from numrnn.estimators.base import network_settings
 from numrnn.network import Network
 from numrnn.packing import Sequences
 from numrnn.training.batches import divide
@@ -26,6 +25,12 @@ _RECURRENT: dict[str, tuple[Any, dict[str, str]]] = {
     "gru": (torch.nn.GRU, {}),
     "rnn_tanh": (torch.nn.RNN, {"nonlinearity": "tanh"}),
     "rnn_relu": (torch.nn.RNN, {"nonlinearity": "relu"}),
+}
+_LOSSES = {
+    "cross_entropy": torch.nn.CrossEntropyLoss,
+    "squared_error": torch.nn.MSELoss,
+    "absolute_error": torch.nn.L1Loss,
+    "huber": torch.nn.HuberLoss,
 }
 # Time steps of one batch in inference.
 _INFERENCE_STEPS = 2**16
@@ -58,43 +63,69 @@ class TorchNetwork(torch.nn.Module):
     network : Network
         Copied.
 
+    Attributes
+    ----------
+    by_name : dict of str to Parameter
+        The parameters by our names.
+    decaying : set of str
+        Names of those that the penalty of the weights is for.
+
     Raises
     ------
     ValueError
-        If the network has what PyTorch's layers have not: dropout of the recurrent state, a conditional random field.
+        If PyTorch has no such thing: dropout of the recurrent state, a conditional random field, some losses.
     """
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        form = network_settings(network)
-        if form.get("recurrent_dropout"):
+        if network.recurrent_dropout:
             raise ValueError("PyTorch's recurrent layers have no dropout of the recurrent state")
-        if form["loss"] == "crf":
-            raise ValueError("PyTorch has no conditional random field")
+        if network.loss_name not in _LOSSES:
+            raise ValueError(f"PyTorch has no loss {network.loss_name!r}")
         values = {name: torch.from_numpy(value.copy()) for name, value in network.parameters.items()}
-        self.pooling = form["pooling"]
-        self.directions = 2 if form["bidirectional"] else 1
-        self.dropout = form["dropout"]
-        self.input_dropout = form.get("input_dropout", 0.0)
-        self.output_dropout = form.get("output_dropout", 0.0)
-        self.residual = form.get("residual", False)
-        self.columns = [column for column, _, _ in form.get("embeddings", ())]
+        self.pooling = network.pooling
+        self.directions = 2 if network.bidirectional else 1
+        self.dropout = network.dropout
+        self.input_dropout = network.input_dropout
+        self.output_dropout = network.output_dropout
+        self.residual = network.residual
+        self.columns = [column for column, _, _ in network.embeddings]
         self.embeddings = torch.nn.ModuleList(
             torch.nn.Embedding.from_pretrained(values[f"embedding_{place}"], freeze=False)
             for place in range(len(self.columns))
         )
         self.convolutions = torch.nn.ModuleList(
-            _convolution(stage, values[f"conv_weight_{place}"], values[f"conv_bias_{place}"])
-            for place, stage in enumerate(form.get("convolutions", ()))
+            _convolution(stage["kind"], values[f"conv_weight_{place}"], values[f"conv_bias_{place}"])
+            for place, stage in enumerate(network.convolutions)
         )
-        self.pool_sizes = [stage["pool_size"] for stage in form.get("convolutions", ())]
-        self.recurrent = self._recurrent(form["cell"], tuple(form["hidden_sizes"]), values)
+        self.pool_sizes = [stage["pool_size"] for stage in network.convolutions]
+        self.layers = self._recurrent(network.cell, network.hidden_sizes, values)
         if self.pooling == "attention":
             for name in ("attention_weight", "attention_bias", "attention_vector"):
                 setattr(self, name, torch.nn.Parameter(values[name]))
         n_outputs, n_features = values["weight_out"].shape
         self.readout = torch.nn.Linear(n_features, n_outputs, dtype=values["weight_out"].dtype)
         self.readout.load_state_dict({"weight": values["weight_out"], "bias": values["bias_out"]})
+        # Our name of each parameter, and which of them decay.
+        self.by_name = self._by_name()
+        decaying = set(network.weight_spans[0].tolist())
+        self.decaying = {name for name in self.by_name if network.parameters.span(name).start in decaying}
+
+    def _by_name(self) -> dict[str, torch.nn.Parameter]:
+        names: dict[str, torch.nn.Parameter] = {}
+        for place, embedding in enumerate(self.embeddings):
+            names[f"embedding_{place}"] = embedding.weight
+        for place, convolution in enumerate(self.convolutions):
+            names[f"conv_weight_{place}"], names[f"conv_bias_{place}"] = convolution.weight, convolution.bias
+        first = 0
+        for layer in self.layers:
+            for name, parameter in layer.named_parameters():
+                array, _, rest = name.partition("_l")
+                inside, _, suffix = rest.partition("_")
+                names[f"{array}_l{first + int(inside)}{'_' * bool(suffix)}{suffix}"] = parameter
+            first += layer.num_layers
+        names.update({name: value for name, value in self.named_parameters() if name.startswith("attention")})
+        return {**names, "weight_out": self.readout.weight, "bias_out": self.readout.bias}
 
     def _recurrent(self, cell: str, sizes: tuple[int, ...], values: dict[str, torch.Tensor]) -> torch.nn.ModuleList:
         kind, options = _RECURRENT[cell]
@@ -145,7 +176,7 @@ class TorchNetwork(torch.nn.Module):
         if lengths is not None:
             steps = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         state: Any = None
-        for place, layer in enumerate(self.recurrent):
+        for place, layer in enumerate(self.layers):
             below = steps
             if place:
                 below = _dropped(steps, self.dropout, self.training)
@@ -204,9 +235,9 @@ class TorchNetwork(torch.nn.Module):
         return (torch.softmax(scores, dim=1)[:, None] @ y)[:, 0]
 
 
-def _convolution(stage: dict[str, Any], weight: torch.Tensor, bias: torch.Tensor) -> torch.nn.Module:
-    kind = torch.nn.Conv1d if stage["kind"] == "1d" else torch.nn.Conv2d
-    layer = kind(weight.shape[1], weight.shape[0], stage["kernel_size"], padding="same", dtype=weight.dtype)
+def _convolution(name: str, weight: torch.Tensor, bias: torch.Tensor) -> torch.nn.Module:
+    kind = torch.nn.Conv1d if name == "1d" else torch.nn.Conv2d
+    layer = kind(weight.shape[1], weight.shape[0], weight.shape[2], padding="same", dtype=weight.dtype)
     layer.load_state_dict({"weight": weight, "bias": bias})
     return layer
 
@@ -282,17 +313,13 @@ class _Batches:
 def _loss(settings: TrainingSettings) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     if settings.loss == "cross_entropy":
         return torch.nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
-    return {"squared_error": torch.nn.MSELoss, "absolute_error": torch.nn.L1Loss, "huber": torch.nn.HuberLoss}[
-        settings.loss
-    ]()
+    return _LOSSES[settings.loss]()
 
 
-def _solver(network: torch.nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """The optimiser of that name; weights decay, biases and embeddings do not."""
-    weights, others = [], []
-    for name, parameter in network.named_parameters():
-        decays = name.rpartition(".")[2].startswith("weight") and not name.startswith("embeddings")
-        (weights if decays else others).append(parameter)
+def _solver(network: TorchNetwork, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """The optimiser of that name; what decays in ours decays here."""
+    weights = [parameter for name, parameter in network.by_name.items() if name in network.decaying]
+    others = [parameter for name, parameter in network.by_name.items() if name not in network.decaying]
     # The penalty of ours is divided by the number of samples in the minibatch, like the loss.
     decay = settings.alpha if settings.solver == "adamw" else settings.alpha / settings.batch_size
     groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]

@@ -30,6 +30,7 @@ from numrnn.estimators.categorical import (
     without_padding,
 )
 from numrnn.estimators.convolution import convolution_settings
+from numrnn.estimators.stepwise import StepwiseMixin
 from numrnn.estimators.targets import Targets
 from numrnn.estimators.validation import (
     check_sample_weight,
@@ -116,7 +117,9 @@ class _Fitted:
 
 # The constructor of every estimator is made from its fields: those here, then its own.
 @dataclass(eq=False, repr=False, kw_only=True)
-class RecurrentEstimator(_Fitted, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta):
+class RecurrentEstimator(
+    _Fitted, StepwiseMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
+):
     """Base of the estimators. A subclass says what its targets are."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -179,6 +179,9 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         outputs = self._outputs(self._sequences(X))
         return self.classes_[outputs.argmax(axis=1)]
 
+    def _of_outputs(self, outputs: NDArray) -> NDArray:
+        return self.classes_[outputs.argmax(axis=1)]
+
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """The probability of each class.
 

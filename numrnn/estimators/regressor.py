@@ -217,6 +217,9 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
         values = self._outputs(sequences) * self.target_scale_ + self.target_mean_
         return float(r2_score(rows.reshape(len(rows), -1), values, sample_weight=weights))
 
+    def _of_outputs(self, outputs: NDArray) -> NDArray:
+        return outputs if self._column else outputs[:, 0]
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True

@@ -317,6 +317,9 @@ class RNNTagger(_FittedOnWords, RecurrentEstimator):
         sequences = self._sequences(X)
         return self._in_form_of(X, sequences, self.classes_[self._best(sequences)])
 
+    def _of_outputs(self, outputs: NDArray) -> NDArray:
+        return self.classes_[outputs.argmax(axis=1)]
+
     def predict_proba(self, X: Any) -> list[NDArray[np.float64]]:
         """The probability of each label at each time step.
 

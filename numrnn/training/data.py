@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,32 @@ from numpy.typing import NDArray
 from numrnn.network import Network
 from numrnn.packing import Sequences
 
-__all__ = ["TrainingData"]
+__all__ = ["TrainingData", "TrainingSource"]
+
+
+class TrainingSource(Protocol):
+    """A training set that makes its minibatches when they are needed."""
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the weights of all targets."""
+
+    @property
+    def n_rows(self) -> int:
+        """Number of targets: sequences, or time steps where the network does not pool."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Time steps of every sequence."""
+
+    def __len__(self) -> int:
+        """Number of sequences."""
+
+    def reorder(self, order: NDArray[np.int64] | None) -> TrainingSource:
+        """The sequences in another order; None for their own."""
+
+    def part(self, begin: int, end: int) -> tuple[Sequences, NDArray, NDArray | None]:
+        """Sequences `begin` to `end` with their targets and weights, as the network takes them."""
 
 
 @dataclass
@@ -73,6 +98,17 @@ class TrainingData:
         if self.row_starts is not None:
             rows = Sequences(whole.values, self.row_starts[begin:end], sequences.lengths).rows()
         return sequences, self.targets[rows], None if self.weights is None else self.weights[rows]
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.targets)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return self.sequences.lengths
 
     @property
     def total_weight(self) -> float:

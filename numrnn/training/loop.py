@@ -14,7 +14,7 @@ from numrnn.kernels.cpu.solvers import euclidean_norm, scale_spans
 from numrnn.network import Network
 from numrnn.packing import Sequences
 from numrnn.training.batches import divide
-from numrnn.training.data import TrainingData
+from numrnn.training.data import TrainingData, TrainingSource
 from numrnn.training.lbfgs import minimize_lbfgs
 from numrnn.training.progress import Progress
 from numrnn.training.schedules import Schedule, make_schedule
@@ -24,14 +24,16 @@ from numrnn.training.state import TrainingState
 __all__ = ["TrainingState", "train"]
 
 _AUTOMATIC_BATCH_SIZE = 200
+# Sequences of a source that are judged at once.
+_PART_OF_SOURCE = 1024
 
 Scorer = Callable[[NDArray, NDArray, NDArray | None], float]
 
 
 def train(
     network: Network,
-    sequences: Sequences,
-    targets: NDArray,
+    sequences: Sequences | TrainingSource,
+    targets: NDArray | None = None,
     weights: NDArray | None = None,
     *,
     solver: str | Solver = "adam",
@@ -43,7 +45,7 @@ def train(
     tol: float = 1e-4,
     n_iter_no_change: int = 10,
     early_stopping: bool = False,
-    validation: tuple[Sequences, NDArray, NDArray | None] | None = None,
+    validation: tuple[Sequences, NDArray, NDArray | None] | TrainingSource | None = None,
     scorer: Scorer | None = None,
     max_grad_norm: float | None = 1.0,
     bptt_steps: int | None = None,
@@ -59,7 +61,8 @@ def train(
     ----------
     network : Network
         Its `parameters` are the start and receive the result.
-    sequences : Sequences
+    sequences : Sequences or TrainingSource
+        A source of minibatches brings the targets and weights with it.
     targets : ndarray
         Class numbers (n_rows,) for the cross-entropy, else values (n_rows, n_outputs) or (n_rows,). Rows are sequences,
         or where the network does not pool, time steps, sequence after sequence.
@@ -82,8 +85,8 @@ def train(
         by more than `tol` (with early stopping: the score not higher by at least `tol`), as in MLPClassifier.
     early_stopping : bool, default=False
         Whether to judge by a score on validation data, and to end with the parameters of the best score.
-    validation : tuple of (Sequences, targets, weights or None), default=None
-        The targets and weights go to the scorer as they are.
+    validation : tuple of (Sequences, targets, weights or None), or TrainingSource, default=None
+        The targets and weights go to the scorer as they are. A source is judged by the loss.
     scorer : callable, default=None
         ``scorer(raw_outputs, targets, weights) -> float``, higher is better. None is minus the loss.
     max_grad_norm : float or None, default=1.0
@@ -115,7 +118,7 @@ def train(
     The result depends on the arguments alone, not on the number of threads. KeyboardInterrupt ends training with a
     warning and keeps the parameters.
     """
-    data = TrainingData.of(network, sequences, targets, weights)
+    data = _as_source(network, sequences, targets, weights)
     state = TrainingState() if state is None else state
     rng = np.random.RandomState() if rng is None else rng
     state.n_iter = 0
@@ -125,6 +128,8 @@ def train(
     if early_stopping and validation is None:
         raise ValueError("early_stopping needs validation data")
     if solver == "lbfgs":
+        if not isinstance(data, TrainingData):
+            data = TrainingData(*data.part(0, len(data)), None)
         if early_stopping or incremental:
             raise ValueError("the solver 'lbfgs' offers neither early_stopping nor incremental training")
         return _train_lbfgs(network, data, state, alpha, max_iter, tol, bptt_steps, rng, verbose)
@@ -132,11 +137,11 @@ def train(
     penalty = _prepare(network, state, solver, learning_rate, learning_rate_init, alpha, max_iter, incremental)
     assert state.solver is not None
     assert state.schedule is not None
-    n_sequences = len(sequences)
+    n_sequences = len(data)
     size = min(_AUTOMATIC_BATCH_SIZE if isinstance(batch_size, str) else max(batch_size, 1), n_sequences)
     parameters, gradient = network.parameters.flat, network.gradient.flat
     total_weight = data.total_weight
-    mean_weight = total_weight / len(data.targets)
+    mean_weight = total_weight / data.n_rows
     max_norm = math.inf if max_grad_norm is None else float(max_grad_norm)
     # Parameters that are known to give a finite loss: those at the beginning of this epoch, once its first minibatch
     # has shown it, until then those at the beginning of the one before.
@@ -147,8 +152,8 @@ def train(
         for _ in range(1 if incremental else max_iter):
             epoch_begin[:] = parameters
             rate = state.schedule(state.n_epochs - state.schedule_begin)
-            order, bounds = divide(data.sequences.lengths, size, shuffle=shuffle, rng=rng)
-            shuffled = data.reorder(order)
+            order, bounds = divide(data.lengths, size, shuffle=shuffle, rng=rng)
+            shuffled: TrainingSource = data.reorder(order)
             seeds = rng.randint(0, 2**31 - 1, size=len(bounds)).tolist() if network.uses_dropout else [0] * len(bounds)
             loss_sum = 0.0
             for number, (begin, end) in enumerate(bounds):
@@ -239,12 +244,33 @@ def _prepare(
     return alpha
 
 
+def _as_source(
+    network: Network, sequences: Sequences | TrainingSource, targets: NDArray | None, weights: NDArray | None
+) -> TrainingData | TrainingSource:
+    if not isinstance(sequences, Sequences):
+        return sequences
+    if targets is None:
+        raise ValueError("targets must be given with sequences, got None")
+    return TrainingData.of(network, sequences, targets, weights)
+
+
+def _mean_loss(network: Network, data: TrainingSource) -> float:
+    """Loss of all data, in parts of bounded memory."""
+    total = 0.0
+    for begin in range(0, len(data), _PART_OF_SOURCE):
+        sequences, targets, weights = data.part(begin, min(begin + _PART_OF_SOURCE, len(data)))
+        total += network.loss(sequences, targets, weights) * (len(targets) if weights is None else weights.sum())
+    return total / data.total_weight
+
+
 def _make_judge(
     network: Network,
-    validation: tuple[Sequences, NDArray, NDArray | None],
+    validation: tuple[Sequences, NDArray, NDArray | None] | TrainingSource,
     scorer: Scorer | None,
 ) -> Callable[[], float]:
     """The score of the network as it is when called."""
+    if not isinstance(validation, tuple):
+        return lambda: -_mean_loss(network, validation)
     sequences, targets, weights = validation
     if scorer is not None:
 

@@ -39,7 +39,9 @@ __all__ = ["PRODUCT_PIXELS", "convolve", "convolve_adjoint"]
 # Pixels of one product in the backward pass.
 PRODUCT_PIXELS = 256
 
+ZERO = np.float32(0)
 HALF = np.float32(0.5)
+ONE = np.float32(1)
 MINUS_ONE = np.float32(-1)
 INFINITY = np.float32(np.inf)
 
@@ -123,8 +125,8 @@ def convolve(
     convolved    pixels of a block * columns  scratch
     pixels       int64 (n_planes,)            number of the first pooled pixel of each plane in the next two
     outputs      (pooled pixels * filters,)   written
-    winners      (pooled pixels * columns,)   written if training: which pixel of the pool has the maximum, row
-                                              after row, the first one of equals; -1 if it is not above zero
+    winners      (pooled pixels * columns,)   written if training: which pixel of the pool has the maximum, counted
+                                              row after row, the first of equals; -1 if it is not above zero
     ===========  ===========================  ================================================================
     """
     n_lanes = lanes(outputs)
@@ -156,15 +158,18 @@ def convolve(
                     for pooled_x in range(first_x, (x1 + pool_w - 1) // pool_w):
                         xa, xb = pooled_x * pool_w, min(x1, (pooled_x + 1) * pool_w)
                         pixel = pixels[i] + pooled_y * pooled_w + pooled_x
+                        first = ((ya - y0) * span + xa - x0) * columns
                         for f in range(0, columns, n_lanes):
-                            best, winner = load(convolved, ((ya - y0) * span + xa - x0) * columns + f), zero
-                            for y in range(ya, yb):
-                                for x in range(xa, xb):
-                                    value = load(convolved, ((y - y0) * span + x - x0) * columns + f)
-                                    number = bias.dtype.type((y - ya) * pool_w + x - xa)
+                            best, winner, number = load(convolved, first + f), zero, ZERO
+                            for y in range(yb - ya):
+                                at = first + f + y * span * columns
+                                for _ in range(xb - xa):
+                                    value = load(convolved, at)
                                     larger = value - best
                                     winner = where_positive(larger, number, winner)
                                     best = where_positive(larger, value, best)
+                                    number += ONE
+                                    at += columns
                             if training:
                                 store(winners, pixel * columns + f, where_positive(best, winner, MINUS_ONE))
                             best = clamp(best, zero, INFINITY)
@@ -222,18 +227,20 @@ def _write_gradient(
                 else:
                     d = load_partial(d_outputs, pixel * filters + f, filters - f)
                 store(d_bias, f, load(d_bias, f) + where_positive(winner + HALF, d, zero))
+                number = ZERO
                 for y in range(ya, yb):
-                    for x in range(xa, xb):
-                        number = d_outputs.dtype.type((y - ya) * pool_w + x - xa)
-                        target = (lead + (y - y0) * padded_w + x) * columns + f
-                        store(d_convolved, target, where_positive(HALF - absolute(winner - number), d, zero))
+                    at = (lead + (y - y0) * padded_w + xa) * columns + f
+                    for _ in range(xb - xa):
+                        store(d_convolved, at, where_positive(HALF - absolute(winner - number), d, zero))
+                        number += ONE
+                        at += columns
 
 
 @kernel
 def convolve_adjoint(
     values, origins, heights, widths, begin, end, channels, kernel_h, kernel_w, pool_h, pool_w, filters, columns,
     pixels, winners, d_outputs, block_h, plane, plane_pitch, taps, identity, d_convolved, panel, product, d_bias,
-    need_input, panels, table, strip_columns, d_strip, d_origins, d_values,
+    need_input, panels, table, zeros, strip_columns, d_strip, d_origins, d_values,
 ):  # fmt: skip
     """Gradients of the weights and the bias, summed over the planes begin to end, and of the planes themselves.
 
@@ -258,6 +265,7 @@ def convolve_adjoint(
                                               `pack_rows` writes them; read if need_input, as all that follow
     table         int64, one for each pixel   scratch
                   of a block
+    zeros         (strip_columns,)            zeros
     strip_columns int                         kernel_h * channels, padded to whole vectors
     d_strip       PRODUCT_PIXELS              scratch
                   * strip_columns
@@ -269,6 +277,7 @@ def convolve_adjoint(
     top, left = (kernel_h - 1) // 2, (kernel_w - 1) // 2
     lead = kernel_w - 1 - left
     step = PANEL_VECTORS * n_lanes
+    whole = channels - channels % n_lanes
     zero = zeros_like(load(product, 0))
     for j in range(0, len(product), n_lanes):
         store(product, j, zero)
@@ -296,17 +305,21 @@ def convolve_adjoint(
                 depth = min(SUM_ROWS, n_pixels - first)
                 for column in range(0, columns, step):
                     width_now = min(step, columns - column)
-                    for r in range(depth):
-                        source = (lead + first + r) * columns + column
-                        for j in range(0, width_now, n_lanes):
-                            store(panel, r * width_now + j, load(d_convolved, source + j))
+                    factor, factor0 = d_convolved, (lead + first) * columns
+                    if width_now != columns:
+                        # The rows of a tile's factor must be contiguous.
+                        factor, factor0 = panel, 0
+                        for r in range(depth):
+                            source = (lead + first + r) * columns + column
+                            for j in range(0, width_now, n_lanes):
+                                store(panel, r * width_now + j, load(d_convolved, source + j))
                     tap = 0
                     while tap < len(taps):
                         rows = height_of_tile(len(taps) - tap)
                         target = tap * columns + column
                         tile(
-                            rows, width_now // n_lanes, plane, y0 * padded_w + first, taps, tap, 1, panel, 0, depth,
-                            product, target, columns, product, target, columns,
+                            rows, width_now // n_lanes, plane, y0 * padded_w + first, taps, tap, 1, factor, factor0,
+                            depth, product, target, columns, product, target, columns,
                         )  # fmt: skip
                         tap += rows
             if not need_input:
@@ -316,16 +329,19 @@ def convolve_adjoint(
                 table_width = width
             for first in range(0, (y1 - y0) * width, PRODUCT_PIXELS):
                 n_pixels = min(PRODUCT_PIXELS, (y1 - y0) * width - first)
-                for j in range(0, n_pixels * strip_columns, n_lanes):
-                    store(d_strip, j, zero)
                 multiply(
                     d_convolved, 0, table, first, n_pixels, columns, panels, 0, kernel_w * columns, strip_columns,
-                    d_strip, 0, strip_columns, d_strip, 0, strip_columns,
+                    zeros, 0, 0, d_strip, 0, strip_columns,
                 )  # fmt: skip
+                y, x = y0 + first // width, first % width
                 for r in range(n_pixels):
-                    y, x = y0 + (first + r) // width, (first + r) % width
                     for dy in range(max(0, top - y), min(kernel_h, height + top - y)):
                         target = d_origins[i] + ((y + dy - top) * width + x) * channels
                         source = r * strip_columns + dy * channels
-                        for c in range(channels):
+                        for c in range(0, whole, n_lanes):
+                            store(d_values, target + c, load(d_values, target + c) + load(d_strip, source + c))
+                        for c in range(whole, channels):
                             d_values[target + c] += d_strip[source + c]
+                    x += 1
+                    if x == width:
+                        y, x = y + 1, 0

@@ -1,0 +1,278 @@
+"""One time step of a whole network, and one whole sequence: for the inner loops of other compiled code.
+
+A network is a `StreamParameters`, three arrays that Numba takes as they are: `weights` holds what a step reads, and
+`layout` says where. A stream is one array, `state`: what the network remembers, followed by scratch. No
+function here allocates, and calls with different states may run side by side.
+
+``layout`` holds whole numbers: the header, named by the constants below; for every layer its inputs, units, padded
+units, and where its weights (in `weights`, as `recurrent.forward` reads them) and its states (in `state`) begin; for
+every feature that is an id its column, the rows and columns of its table, and where that begins in `weights`.
+"""
+
+# mypy: disable-error-code="no-untyped-def, misc, operator"
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from numrnn.kernels.cpu.matmul import multiply
+from numrnn.kernels.equations import CELLS, Cell
+from numrnn.kernels.jit import specialize
+from numrnn.kernels.memory import stack_array
+from numrnn.kernels.simd import lanes, load, load_slots, store, store_slots
+
+__all__ = [
+    "HEADS",
+    "POOLINGS",
+    "STREAMING",
+    "StreamParameters",
+]
+
+
+class StreamParameters(NamedTuple):
+    """A network for compiled code.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (n_weights,)
+        All weights in the kernels' layout.
+    layout : ndarray of int64
+        Where they stand; see the description of this module.
+    units : ndarray of float64, shape (2, n_outputs)
+        By what the readout's outputs are multiplied, and what is then added: from the units of the network to the
+        user's.
+    """
+
+    weights: Any
+    layout: Any
+    units: Any
+
+
+# What the entries of the header say. Sizes:
+N_FEATURES, N_IDS, N_LAYERS, N_OUTPUTS = 0, 1, 2, 3
+# Kinds:
+POOLING, HEAD, RESIDUAL = 4, 5, 6
+# Where in `weights` the readout begins; where in `state` the input of the first layer, the pre-activations, sums of a
+# layer's input and output, the outputs, and what pooling remembers; the elements that a stream remembers, and those of
+# a state altogether.
+READOUT, INPUT, PRE_ACTIVATIONS, SUMS, OUTPUTS, POOLED, REMEMBERED, STATE_SIZE = 7, 8, 9, 10, 11, 12, 13, 14
+# Always zero: the table of row numbers of a matrix with one row.
+ZERO = 15
+# Where in `weights` the pre-activations of the first layer begin that belong to each id, if the id is all there is to a
+# time step and they have been computed for all ids; else zero.
+PROJECTED = 16
+HEADER, PER_LAYER, PER_ID = 17, 5, 4
+
+# What the readout sees, and what becomes of its outputs.
+POOLINGS = {"last": 0, "mean": 1, "max": 2}
+HEADS = {"none": 0, "linear": 1, "softmax": 2}
+_LAST, _MEAN, _MAX = POOLINGS.values()
+_NONE, _LINEAR, _SOFTMAX = HEADS.values()
+
+# What the loops below know of a cell. Each of their compiled copies has its own values of these names.
+N_SLOTS = N_STATES = N_INPUT_GATES = N_HIDDEN_GATES = 0
+cell_step = step = None
+
+
+def _step(parameters, state, x, out):
+    """Read the features of the next time step, `x` (n_features,), and write the network's output to `out` (n_outputs,).
+
+    parameters: a `StreamParameters`. state (layout[STATE_SIZE],): zeros at the beginning of a sequence, afterwards what
+    the step before has left in it.
+    """
+    weights, layout, units = parameters
+    n_lanes = lanes(state)
+    n_layers, n_ids, n_features = layout[N_LAYERS], layout[N_IDS], layout[N_FEATURES]
+    source = layout[INPUT]
+    target = source
+    ids = HEADER + n_layers * PER_LAYER
+    row = 0
+    for entry in range(ids, ids + n_ids * PER_ID, PER_ID):
+        size = layout[entry + 2]
+        row = np.int64(x[layout[entry]])
+        # Ids that are not in the table count as unknown, which is the first row.
+        row = row if 0 <= row < layout[entry + 1] else 0
+        if layout[PROJECTED] > 0:
+            break
+        for i in range(size):
+            state[target + i] = weights[layout[entry + 3] + row * size + i]
+        target += size
+    for i in range(n_features):
+        is_id = False
+        for entry in range(ids, ids + n_ids * PER_ID, PER_ID):
+            is_id |= layout[entry] == i
+        if not is_id:
+            state[target] = x[i]
+            target += 1
+    z = layout[PRE_ACTIVATIONS]
+    hidden_size = 0
+    for layer in range(n_layers):
+        entry = HEADER + layer * PER_LAYER
+        input_size, hidden_size, padded = layout[entry], layout[entry + 1], layout[entry + 2]
+        input_panels, states = layout[entry + 3], layout[entry + 4]
+        slots = N_SLOTS * padded
+        input_columns = N_INPUT_GATES * padded
+        hidden_columns = N_HIDDEN_GATES * padded
+        hidden_panels = input_panels + input_columns * input_size
+        bias = hidden_panels + hidden_columns * hidden_size
+        first = z + slots - hidden_columns
+        if layer == 0 and layout[PROJECTED] > 0:
+            ready = layout[PROJECTED] + row * slots
+            for column in range(0, slots, n_lanes):
+                store(state, z + column, load(weights, ready + column))
+        else:
+            multiply(
+                state,
+                source,
+                layout,
+                ZERO,
+                1,
+                input_size,
+                weights,
+                input_panels,
+                input_size,
+                input_columns,
+                weights,
+                bias,
+                0,
+                state,
+                z,
+                slots,
+            )
+            for column in range(input_columns, slots, n_lanes):
+                store(state, z + column, load(weights, bias + column))
+        multiply(
+            state,
+            states,
+            layout,
+            ZERO,
+            1,
+            padded,
+            weights,
+            hidden_panels,
+            hidden_size,
+            hidden_columns,
+            state,
+            first,
+            slots,
+            state,
+            first,
+            slots,
+        )
+        for unit in range(0, padded, n_lanes):
+            old = load_slots(state, states + unit, padded, N_STATES)
+            _, new = cell_step(load_slots(state, z + unit, padded, N_SLOTS), old)
+            store_slots(state, states + unit, padded, new)
+        if layout[RESIDUAL] != 0 and layer > 0 and input_size == hidden_size:
+            # Two places in turn: one may be the input.
+            total = layout[SUMS] + layer % 2 * padded
+            for unit in range(0, padded, n_lanes):
+                store(state, total + unit, load(state, states + unit) + load(state, source + unit))
+            source = total
+        else:
+            source = states
+
+    pooling, pooled = layout[POOLING], layout[POOLED]
+    if pooling == _MEAN:
+        # The sum in two numbers, the second of them what the first has lost by rounding; then the number of steps.
+        count = pooled + 2 * hidden_size
+        steps = state[count] + state.dtype.type(1)
+        state[count] = steps
+        for i in range(hidden_size):
+            total = state[pooled + i]
+            more = state[source + i] + state[pooled + hidden_size + i]
+            new_total = total + more
+            state[pooled + hidden_size + i] = more - (new_total - total)
+            state[pooled + i] = new_total
+            state[count + 1 + i] = new_total / steps
+        source = count + 1
+    elif pooling == _MAX:
+        begun = state[pooled + hidden_size] != 0
+        state[pooled + hidden_size] = 1
+        for i in range(hidden_size):
+            h = state[source + i]
+            if not begun or h > state[pooled + i]:
+                state[pooled + i] = h
+        source = pooled
+
+    head, n_outputs = layout[HEAD], layout[N_OUTPUTS]
+    if head == _NONE:
+        for i in range(n_outputs):
+            out[i] = state[source + i]
+        return
+    readout, outputs = layout[READOUT], layout[OUTPUTS]
+    padded_outputs = (n_outputs + n_lanes - 1) // n_lanes * n_lanes
+    multiply(
+        state,
+        source,
+        layout,
+        ZERO,
+        1,
+        hidden_size,
+        weights,
+        readout,
+        hidden_size,
+        padded_outputs,
+        weights,
+        readout + padded_outputs * hidden_size,
+        0,
+        state,
+        outputs,
+        padded_outputs,
+    )
+    if head == _LINEAR:
+        for i in range(n_outputs):
+            out[i] = np.float64(state[outputs + i]) * units[0, i] + units[1, i]
+        return
+    largest = state[outputs]
+    for i in range(1, n_outputs):
+        largest = max(largest, state[outputs + i])
+    denominator = 0.0
+    for i in range(n_outputs):
+        denominator += math.exp(np.float64(state[outputs + i]) - np.float64(largest))
+    for i in range(n_outputs):
+        out[i] = math.exp(np.float64(state[outputs + i]) - np.float64(largest)) / denominator
+
+
+def _predict(parameters, x, out):
+    """Walk one sequence `x` (n_timesteps, n_features) from its beginning.
+
+    out (n_outputs,) receives the output after the last step, out (n_timesteps, n_outputs) those of all steps.
+    """
+    state = stack_array(parameters.weights, parameters.layout[STATE_SIZE])
+    state[:] = 0
+    for t in range(len(x)):
+        if out.ndim == 2:
+            step(parameters, state, x[t], out[t])
+        else:
+            step(parameters, state, x[t], out)
+
+
+def _step_many(parameters, states, x, out):
+    """One step of many streams: states (n_streams, layout[STATE_SIZE]), x (n_streams, n_features), out likewise."""
+    for stream in range(len(states)):
+        step(parameters, states[stream], x[stream], out[stream])
+
+
+def _compile(cell: Cell) -> SimpleNamespace:
+    """The functions for one cell."""
+    names = {
+        "cell_step": cell.equations.step,
+        "N_SLOTS": cell.n_slots,
+        "N_STATES": cell.n_states,
+        "N_INPUT_GATES": len(cell.input_gates),
+        "N_HIDDEN_GATES": len(cell.hidden_gates),
+    }
+    one = specialize(_step, f"step_{cell.name}", **names)
+    return SimpleNamespace(
+        step=one,
+        step_many=specialize(_step_many, f"step_many_{cell.name}", step=one),
+        predict=specialize(_predict, f"predict_{cell.name}", step=one),
+    )
+
+
+# The functions of every cell, by the cell's name. Compilation happens when one is first called.
+STREAMING = {name: _compile(cell) for name, cell in CELLS.items()}
