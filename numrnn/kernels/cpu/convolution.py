@@ -39,6 +39,8 @@ __all__ = ["PRODUCT_PIXELS", "convolve", "convolve_adjoint"]
 # Pixels of one product in the backward pass.
 PRODUCT_PIXELS = 256
 
+# Not a literal: Numba would compile the product once more for every argument that is one.
+ORIGIN = np.int64(0)
 ZERO = np.float32(0)
 HALF = np.float32(0.5)
 ONE = np.float32(1)
@@ -150,8 +152,8 @@ def convolve(
                     span + kernel_w - 1, strip,
                 )  # fmt: skip
                 multiply(
-                    strip, 0, table, 0, (y1 - y0) * span, cell, panels, 0, kernel_w * cell, columns,
-                    bias, 0, 0, convolved, 0, columns,
+                    strip, ORIGIN, table, ORIGIN, (y1 - y0) * span, cell, panels, ORIGIN, kernel_w * cell, columns,
+                    bias, ORIGIN, ORIGIN, convolved, ORIGIN, columns,
                 )  # fmt: skip
                 for pooled_y in range(first_y, (y1 + pool_h - 1) // pool_h):
                     ya, yb = pooled_y * pool_h, min(y1, (pooled_y + 1) * pool_h)
@@ -330,8 +332,8 @@ def convolve_adjoint(
             for first in range(0, (y1 - y0) * width, PRODUCT_PIXELS):
                 n_pixels = min(PRODUCT_PIXELS, (y1 - y0) * width - first)
                 multiply(
-                    d_convolved, 0, table, first, n_pixels, columns, panels, 0, kernel_w * columns, strip_columns,
-                    zeros, 0, 0, d_strip, 0, strip_columns,
+                    d_convolved, ORIGIN, table, first, n_pixels, columns, panels, ORIGIN, kernel_w * columns,
+                    strip_columns, zeros, ORIGIN, ORIGIN, d_strip, ORIGIN, strip_columns,
                 )  # fmt: skip
                 y, x = y0 + first // width, first % width
                 for r in range(n_pixels):

@@ -28,6 +28,8 @@ from numrnn.kernels.simd import clamp, fma, lanes, load, minimum, store, zeros_l
 __all__ = ["best_tags", "logarithmic", "path_scores", "scaled_backward", "scaled_forward", "widest_ranges"]
 
 _INFINITY = np.inf
+# Not a literal: Numba would compile the product once more for every argument that is one.
+_ZERO = np.int64(0)
 # A product of scales is turned into a logarithm before it leaves this range; one factor more cannot underflow.
 _SMALL, _LARGE = 1e-30, 1e30
 
@@ -135,8 +137,8 @@ def scaled_forward(
         if t > 0:
             before = offsets[t - 1] * columns
             multiply(
-                alpha, before, identity, 0, alive, columns, panels, 0, n_tags, columns,
-                zeros, 0, 0, alpha, first * columns, columns,
+                alpha, before, identity, _ZERO, alive, columns, panels, _ZERO, n_tags, columns,
+                zeros, _ZERO, _ZERO, alpha, first * columns, columns,
             )  # fmt: skip
         for n in range(alive):
             at, row = (first + n) * columns, rows[first + n]
@@ -213,14 +215,14 @@ def scaled_backward(
     ===========  ===========================  ===============================================================
     """
     n_lanes = lanes(alpha)
-    following = 0
+    following = _ZERO
     for t in range(len(offsets) - 2, -1, -1):
         first = offsets[t]
         alive = offsets[t + 1] - first
         if following > 0:
             multiply(
-                emission, offsets[t + 1] * columns, identity, 0, following, columns, panels, 0, n_tags, columns,
-                zeros, 0, 0, beta, 0, columns,
+                emission, offsets[t + 1] * columns, identity, _ZERO, following, columns, panels, _ZERO, n_tags, columns,
+                zeros, _ZERO, _ZERO, beta, _ZERO, columns,
             )  # fmt: skip
         for n in range(alive):
             at, own, row = (first + n) * columns, n * columns, rows[first + n]
