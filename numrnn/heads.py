@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from numrnn.crf import ConditionalRandomField
 from numrnn.kernels.cpu.likelihoods import LIKELIHOODS
 from numrnn.kernels.cpu.losses import LOSSES, workspace_size
 from numrnn.kernels.cpu.readout import (
@@ -22,9 +23,9 @@ from numrnn.kernels.cpu.readout import (
 from numrnn.kernels.simd import lane_count
 from numrnn.workers import Workers
 
-__all__ = ["LOSS_NAMES", "Head"]
+__all__ = ["LOSS_NAMES", "Head", "RandomFieldHead"]
 
-LOSS_NAMES = (*LOSSES, *LIKELIHOODS)
+LOSS_NAMES = (*LOSSES, *LIKELIHOODS, "crf")
 
 # Floating-point operations that are worth a thread of their own, and those of one raw output in a loss.
 _FLOPS_PER_THREAD = 4_000_000
@@ -54,7 +55,7 @@ class Head:
     Parameters
     ----------
     loss : str
-        One of `LOSS_NAMES`.
+        One of `LOSS_NAMES`; for "crf" see `RandomFieldHead`.
     n_features, n_outputs : int
     label_smoothing : float, default=0.0
         For the cross-entropy.
@@ -67,7 +68,11 @@ class Head:
     ----------
     n_target_columns : int
         Columns of the targets; `n_outputs`, but for the losses that have several raw outputs for a target.
+    reads_whole_sequences : bool
+        Whether the loss has to see all time steps of a sequence at once.
     """
+
+    reads_whole_sequences = False
 
     def __init__(
         self,
@@ -93,7 +98,7 @@ class Head:
         self.n_target_columns = _count_target_columns(loss, n_outputs, quantile_levels)
         self.dtype = np.dtype(dtype)
         self.workers = workers
-        self._loss: Any = LOSSES[loss] if loss in LOSSES else LIKELIHOODS[loss].kernel
+        self._loss: Any = LOSSES[loss] if loss in LOSSES else LIKELIHOODS[loss].kernel if loss in LIKELIHOODS else None
         self._is_cross_entropy = loss == "cross_entropy"
         self._label_smoothing = float(label_smoothing)
         self._levels = (np.array(quantile_levels, dtype=np.float64),) if loss == "quantile" else ()
@@ -155,6 +160,7 @@ class Head:
         self,
         parameters: Mapping[str, NDArray],
         features: NDArray,
+        lengths: NDArray,
         targets: NDArray,
         weights: NDArray,
         scale: float = 0.0,
@@ -167,8 +173,10 @@ class Head:
         parameters : mapping of str to ndarray
         features : ndarray of shape (n_rows, n_features)
             C-contiguous.
+        lengths : ndarray of int64
+            Of the sequences, which matter where rows are time steps that belong together.
         targets : ndarray
-            int64 (n_rows,) for the cross-entropy, else of the network's type (n_rows, n_target_columns).
+            int64 (n_rows,) for class numbers, else of the network's type (n_rows, n_target_columns).
         weights : ndarray of float64, shape (n_rows,)
         scale : float, default=0.0
             Factor of the gradient.
@@ -251,6 +259,57 @@ class Head:
             sizes = scratch_sizes(lane_count(self.dtype))
             matrices = tuple(np.zeros(size, dtype=self.dtype) for size in sizes)
             return _Scratch(matrices, np.zeros(workspace_size(self.n_outputs), dtype=np.float64))
+
+
+class RandomFieldHead(Head):
+    """Dense readout of every time step, and a linear-chain conditional random field over its outputs.
+
+    The loss is the negative log-likelihood of whole sequences of tags. The rows of a sequence share its weight.
+
+    Parameters
+    ----------
+    n_features, n_outputs : int
+        Outputs are tags.
+    dtype : dtype
+    workers : Workers
+    """
+
+    reads_whole_sequences = True
+
+    def __init__(self, n_features: int, n_outputs: int, *, dtype: np.dtype, workers: Workers) -> None:
+        super().__init__("crf", n_features, n_outputs, dtype=dtype, workers=workers)
+        self.field = ConditionalRandomField(n_outputs, dtype)
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        return super().parameter_shapes() | self.field.parameter_shapes()
+
+    def initialize(self, parameters: Mapping[str, NDArray], rng: np.random.RandomState) -> None:
+        super().initialize(parameters, rng)
+        self.field.initialize(parameters, rng)
+
+    def loss(
+        self,
+        parameters: Mapping[str, NDArray],
+        features: NDArray,
+        lengths: NDArray,
+        targets: NDArray,
+        weights: NDArray,
+        scale: float = 0.0,
+        gradient: Mapping[str, NDArray] | None = None,
+    ) -> tuple[float, NDArray | None]:
+        starts = np.cumsum(lengths) - lengths
+        of_sequences = np.zeros(len(lengths), dtype=np.float64)
+        of_sequences[lengths > 0] = weights[starts[lengths > 0]]
+        if not np.array_equal(np.repeat(of_sequences, lengths), weights):
+            raise ValueError("the loss 'crf' is one of whole sequences, all time steps of which must have one weight")
+        logits = self.outputs(parameters, features)
+        arguments = (parameters, logits, starts, lengths, targets, of_sequences)
+        if gradient is None:
+            return self.field.loss(*arguments), None
+        d_logits = np.empty_like(logits)
+        total = self.field.loss(*arguments, scale, d_logits, gradient)
+        self.weights_gradient(features, d_logits, gradient)
+        return total, self.features_gradient(parameters, d_logits)
 
 
 def _count_target_columns(loss: str, n_outputs: int, quantile_levels: tuple[float, ...]) -> int:

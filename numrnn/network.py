@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from numrnn.dropout import OUTPUT_STREAM, drop
+from numrnn.attention import AttentionPooling
+from numrnn.backpropagation import Backpropagation
+from numrnn.convolution import convolutions_from
+from numrnn.crf import ConditionalRandomField
 from numrnn.embedding import Embedding
-from numrnn.heads import LOSS_NAMES, Head
+from numrnn.heads import LOSS_NAMES, Head, RandomFieldHead
 from numrnn.kernels.cpu.losses import weight_penalty
 from numrnn.packing import Sequences
 from numrnn.parameters import Parameters, Reach
 from numrnn.stack import RecurrentStack
 from numrnn.stages import Stage
 from numrnn.trunk import Trunk
-from numrnn.windows import last_in_windows, per_step_passes, pooled_backward, pooled_forward, window_seed
+from numrnn.windows import per_step_passes, pooled_forward
 from numrnn.workers import Workers
 
 __all__ = ["Network"]
@@ -27,10 +30,13 @@ _INFERENCE_BYTES = 2**27
 _TRAINING_BYTES = 2**30
 # Longer sequences than this are read window by window in inference.
 _INFERENCE_STEPS = 4096
-# A sequence's steps before its last training window are read in windows of at least this many.
-_PREFIX_STEPS = 256
 
 _POOLINGS = ("last", "mean", "max")
+
+
+def _is_weight(name: str) -> bool:
+    """Whether a parameter is one that a penalty is meant for: neither a bias nor an embedding."""
+    return "weight" in name or name in ("attention_vector", "crf_transitions")
 
 
 def _range(sequences: Sequences, chunk: slice) -> Sequences:
@@ -54,19 +60,26 @@ class Network:
     n_outputs : int
         Raw outputs; for the cross-entropy the number of classes, at least 2.
     bidirectional : bool, default=False
-    pooling : {"last", "mean", "max"} or None, default="last"
-        How the outputs of the top layer become one vector per sequence. None: one output per time step.
+    pooling : {"last", "mean", "max", "attention"} or None, default="last"
+        How the outputs of the top layer become one vector per sequence; "attention" is `AttentionPooling` with as many
+        units as there are outputs. None: one output per time step.
     dropout : float, default=0.0
         Between recurrent layers, in training.
     loss : {"cross_entropy", "squared_error", "absolute_error", "huber", "quantile", "gaussian", "student_t", \
-            "negative_binomial"}, default="cross_entropy"
+            "negative_binomial", "crf"}, default="cross_entropy"
         Defined in `numrnn.kernels.cpu.losses`: softmax cross-entropy of class numbers; mean over the outputs of the
         squared or absolute error, or of Huber's loss with its border at 1. And in `numrnn.kernels.cpu.likelihoods`: the
         pinball loss and negative log-likelihoods, which have several raw outputs for each target.
+        "crf" is the negative log-likelihood of a sequence of tags by a linear-chain conditional random field over the
+        outputs of all time steps, which are its logits. Like every loss it is a mean over rows, here time steps: what a
+        sequence has, divided by the sum of the weights of all time steps. Those of one sequence must have one weight.
     embeddings : tuple of (int, int, int), default=()
         Column of the input, number of rows and dimension for every categorical column: its values, row numbers held as
         floating-point numbers, are replaced by learned vectors `embedding_0`, `embedding_1`, ... The recurrent layers
         see these vectors in the order given here, and then the other columns.
+    convolutions : tuple of dict, default=()
+        Settings of convolutions after the embedding and before the recurrent layers, see `convolutions_from`. With
+        max-pooling over time the recurrent layers have fewer time steps than the input.
     residual : bool, default=False
         Whether the input of a recurrent layer is added to its output, see `RecurrentStack`.
     recurrent_dropout : float, default=0.0
@@ -85,8 +98,8 @@ class Network:
     Attributes
     ----------
     parameters : Parameters
-        Embeddings first, then the recurrent layers' (PyTorch's names), `weight_out` (n_outputs, n_features_out) and
-        `bias_out` (n_outputs,).
+        Embeddings first, then those of convolutions, of the recurrent layers (PyTorch's names), of the attention,
+        `weight_out` (n_outputs, n_features_out) and `bias_out` (n_outputs,), those of the random field.
     gradient : Parameters
         Of the last call of `loss_and_gradient`; `reach` says which parts of it can be other than zero.
     n_target_columns : int
@@ -127,8 +140,15 @@ class Network:
             raise ValueError(f"loss must be one of {sorted(LOSS_NAMES)}, got {loss!r}")
         if pooling not in (None, *_POOLINGS, "attention"):
             raise ValueError(f"pooling must be 'last', 'mean', 'max', 'attention' or None, got {pooling!r}")
-        if convolutions or pooling == "attention":
-            raise NotImplementedError("convolutions and attention")
+        if loss == "crf" and pooling is not None:
+            raise ValueError(
+                f"pooling must be None for the loss 'crf', which is one of every time step, got {pooling!r}"
+            )
+        if pooling is None and any(form.get("pool_size", 1) != 1 for form in convolutions):
+            raise ValueError(
+                "pool_size must be 1 in all convolutions if pooling is None: an output belongs to a time step of the "
+                f"input, which max-pooling over time merges with others; got {convolutions}"
+            )
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.dtype("float32"), np.dtype("float64")):
             raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")
@@ -157,23 +177,15 @@ class Network:
         self.label_smoothing = label_smoothing
         self.quantile_levels = tuple(float(level) for level in quantile_levels)
         self.workers = workers
-        self.takes_classes = loss == "cross_entropy"
-        self.trunk = self._build_trunk(dropout, recurrent_dropout, input_dropout, workers)
+        self.takes_classes = loss in ("cross_entropy", "crf")
+        self.trunk = self._build_trunk()
         self.stack = self.trunk.stack
-        self.head = Head(
-            loss,
-            self.trunk.output_size,
-            n_outputs,
-            label_smoothing=label_smoothing,
-            quantile_levels=self.quantile_levels,
-            dtype=self.dtype,
-            workers=self.stack.workers,
-        )
+        self.head = self._build_head()
         self.n_target_columns = self.head.n_target_columns
         shapes = self.trunk.parameter_shapes() | self.head.parameter_shapes()
         self.parameters = Parameters(shapes, self.dtype)
         self.gradient = self.parameters.zeros_like()
-        weights = [self.parameters.span(name) for name in shapes if name.startswith("weight")]
+        weights = [self.parameters.span(name) for name in shapes if _is_weight(name)]
         self.weight_spans = (
             np.array([span.start for span in weights], dtype=np.int64),
             np.array([span.stop for span in weights], dtype=np.int64),
@@ -183,18 +195,33 @@ class Network:
         layers = 8 * sum(self.hidden_sizes) * (1 + bool(bidirectional))
         copies = 3 * self.stack.input_size if self.embeddings or input_dropout else 0
         self._bytes_per_step = self.dtype.itemsize * (layers + copies)
+        outputs = 3 * self.stack.output_size if pooling == "attention" or self.head.reads_whole_sequences else 0
+        stages = 4 * sum(stage.output_size for stage in self.trunk.stages) if self.convolutions else 0
+        self._bytes_per_whole_step = self.dtype.itemsize * (outputs + stages)
 
-    def _build_trunk(
-        self, dropout: float, recurrent_dropout: float, input_dropout: float, workers: Workers | None
-    ) -> Trunk:
+    def _build_trunk(self) -> Trunk:
         stages: list[Stage] = []
         size = self.input_size
         if self.embeddings:
             stages.append(Embedding(size, self.embeddings, self.dtype))
             size = stages[-1].output_size
-        stack = RecurrentStack(
+        if self.convolutions:
+            workers = Workers(None) if self.workers is None else self.workers
+            stages += convolutions_from(self.convolutions, size, self.dtype, workers=workers)
+            size = stages[-1].output_size
+        stack = self._build_stack(size, self.dropout, self.recurrent_dropout, self.workers)
+        attention: AttentionPooling | None = None
+        if self.pooling == "attention":
+            size = stack.output_size
+            attention = AttentionPooling(size, size, self.dtype.name, workers=stack.workers)
+        return Trunk(stages, stack, attention=attention, input_dropout=self.input_dropout)
+
+    def _build_stack(
+        self, input_size: int, dropout: float, recurrent_dropout: float, workers: Workers | None
+    ) -> RecurrentStack:
+        return RecurrentStack(
             self.cell,
-            size,
+            input_size,
             self.hidden_sizes,
             bidirectional=self.bidirectional,
             dropout=dropout,
@@ -203,7 +230,20 @@ class Network:
             dtype=self.dtype.name,
             workers=workers,
         )
-        return Trunk(stages, stack, input_dropout=input_dropout)
+
+    def _build_head(self) -> Head:
+        size, workers = self.trunk.output_size, self.stack.workers
+        if self.loss_name == "crf":
+            return RandomFieldHead(size, self.n_outputs, dtype=self.dtype, workers=workers)
+        return Head(
+            self.loss_name,
+            size,
+            self.n_outputs,
+            label_smoothing=self.label_smoothing,
+            quantile_levels=self.quantile_levels,
+            dtype=self.dtype,
+            workers=workers,
+        )
 
     @property
     def uses_dropout(self) -> bool:
@@ -269,7 +309,7 @@ class Network:
         ndarray of shape (n_sequences, n_features_out), or (n_steps, n_features_out) where `pooling` is None
         """
         features = np.empty((self._n_rows(sequences), self.stack.output_size), dtype=self.dtype)
-        for rows, chunk in self._inference_features(sequences):
+        for rows, _, chunk in self._inference_features(sequences):
             features[rows] = chunk
         return features
 
@@ -282,7 +322,7 @@ class Network:
             With the cross-entropy these are logits.
         """
         outputs = np.empty((self._n_rows(sequences), self.n_outputs), dtype=self.dtype)
-        for rows, chunk in self._inference_features(sequences):
+        for rows, _, chunk in self._inference_features(sequences):
             outputs[rows] = self.head.outputs(self.parameters, chunk)
         return outputs
 
@@ -291,6 +331,51 @@ class Network:
         self._check_sequences(sequences)
         embedded = self.trunk.embed(self.parameters, sequences)
         return Sequences.from_list(list(embedded)) if embedded is sequences else embedded
+
+    def attention_weights(self, sequences: Sequences) -> NDArray:
+        """What share each time step of the recurrent layers has in the pooled features.
+
+        Returns
+        -------
+        ndarray of shape (n_steps,)
+            Sequence after sequence; those of one sequence sum to 1.
+
+        Raises
+        ------
+        ValueError
+            If `pooling` is not "attention".
+        """
+        if self.pooling != "attention":
+            raise ValueError(f"attention_weights needs a network with pooling='attention', got {self.pooling!r}")
+        self._check_sequences(sequences)
+        steps = None if self.bidirectional else _INFERENCE_STEPS
+        parts = [np.zeros(0, dtype=self.dtype)]
+        for chunk in self._chunks(self._cost(sequences.lengths, steps), _INFERENCE_BYTES):
+            part, _ = self.trunk.prepare(self.parameters, _range(sequences, chunk))
+            hidden = self._inference_pass(part, None)
+            parts.append(self.trunk.attend(self.parameters, hidden, part.lengths).weights)
+        return np.concatenate(parts)
+
+    def decode(self, sequences: Sequences) -> NDArray[np.int64]:
+        """The most probable sequences of tags, for the loss "crf": (n_steps,), sequence after sequence."""
+        field, logits, starts = self._random_field(sequences)
+        return field.decode(self.parameters, logits, starts, sequences.lengths)
+
+    def marginals(self, sequences: Sequences) -> NDArray:
+        """Probability of every tag at every time step given the whole sequence, for the loss "crf".
+
+        Returns
+        -------
+        ndarray of shape (n_steps, n_outputs)
+            Sequence after sequence.
+        """
+        field, logits, starts = self._random_field(sequences)
+        return field.marginals(self.parameters, logits, starts, sequences.lengths)
+
+    def _random_field(self, sequences: Sequences) -> tuple[ConditionalRandomField, NDArray, NDArray]:
+        if not isinstance(self.head, RandomFieldHead):
+            raise ValueError(f"tags of whole sequences need a network with loss='crf', got {self.loss_name!r}")
+        return self.head.field, self.outputs(sequences), np.cumsum(sequences.lengths) - sequences.lengths
 
     def loss(self, sequences: Sequences, targets: NDArray, weights: NDArray | None = None) -> float:
         """Weighted mean loss, without a penalty and without dropout.
@@ -307,8 +392,8 @@ class Network:
         targets, weights = self._check_targets(sequences, targets, weights)
         total_weight = float(weights.sum())
         total = 0.0
-        for rows, chunk in self._inference_features(sequences):
-            total += self.head.loss(self.parameters, chunk, targets[rows], weights[rows])[0]
+        for rows, lengths, chunk in self._inference_features(sequences):
+            total += self.head.loss(self.parameters, chunk, lengths, targets[rows], weights[rows])[0]
         return total / total_weight if total_weight else 0.0
 
     def _n_rows(self, sequences: Sequences) -> int:
@@ -316,7 +401,8 @@ class Network:
 
     def _cost(self, lengths: NDArray, steps: int | None) -> NDArray:
         """Bytes that sequences of these lengths need in windows of so many steps (None for one window)."""
-        return (lengths if steps is None else np.minimum(lengths, steps)) * self._bytes_per_step
+        at_once = lengths if steps is None else np.minimum(lengths, steps)
+        return at_once * self._bytes_per_step + lengths * self._bytes_per_whole_step
 
     @staticmethod
     def _chunks(costs: NDArray, memory: int) -> Iterator[slice]:
@@ -329,22 +415,24 @@ class Network:
             yield slice(begin, end)
             begin = end
 
-    def _inference_features(self, sequences: Sequences) -> Iterator[tuple[Any, NDArray]]:
-        """Rows of the result and their features, chunk by chunk."""
+    def _inference_features(self, sequences: Sequences) -> Iterator[tuple[Any, NDArray, NDArray]]:
+        """Rows of the result, lengths of the sequences that they belong to, and features, chunk by chunk."""
         self._check_sequences(sequences)
         steps = None if self.bidirectional else _INFERENCE_STEPS
-        row_starts = np.cumsum(sequences.lengths) - sequences.lengths
+        per_step = self.pooling is None and not self.head.reads_whole_sequences
+        first = 0
         for chunk in self._chunks(self._cost(sequences.lengths, steps), _INFERENCE_BYTES):
-            part, _ = self.trunk.prepare(self.parameters, _range(sequences, chunk))
-            if self.pooling is not None:
-                yield chunk, self._inference_pass(part, self.pooling)
-            elif steps is None or part.max_length <= steps:
-                first = int(row_starts[chunk.start])
-                yield slice(first, first + part.n_steps), self._inference_pass(part, None)
+            part = _range(sequences, chunk)
+            lengths = part.lengths
+            part, _ = self.trunk.prepare(self.parameters, part)
+            if per_step and steps is not None and part.max_length > steps:
+                for rows, _, run in per_step_passes(self.trunk, self.parameters, part, steps):
+                    yield first + rows, lengths, run.output
+                first += part.n_steps
             else:
-                first = int(row_starts[chunk.start])
-                for rows, _, pass_ in per_step_passes(self.trunk, self.parameters, part, steps):
-                    yield first + rows, pass_.output
+                features = self._inference_pass(part, self.pooling)
+                yield slice(first, first + len(features)), lengths, features
+                first += len(features)
 
     def _inference_pass(self, prepared: Sequences, pooling: str | None) -> NDArray:
         """Features of sequences, read at once or in windows."""
@@ -405,10 +493,13 @@ class Network:
         total_weight = float(weights.sum())
         scale = 1.0 / total_weight if total_weight else 0.0
         self._clear_gradient()
+        backpropagation = Backpropagation(
+            self.trunk, self.head, self.pooling, self.output_dropout, self.parameters, self.gradient
+        )
         total = 0.0
         costs = self._cost(sequences.lengths, bptt_steps)
         if int(costs.sum()) <= _TRAINING_BYTES:
-            total = self._accumulate(sequences, targets, weights, scale, bptt_steps, dropout_seed)
+            total = backpropagation.accumulate(sequences, targets, weights, scale, bptt_steps, dropout_seed)
         else:
             row_ends = np.cumsum(sequences.lengths if self.pooling is None else np.ones(len(sequences), dtype=np.int64))
             first = 0
@@ -417,103 +508,11 @@ class Network:
                 first = rows.stop
                 seed = (dropout_seed + 7919 * number) % 2**31
                 part = _range(sequences, chunk)
-                total += self._accumulate(part, targets[rows], weights[rows], scale, bptt_steps, seed)
+                total += backpropagation.accumulate(part, targets[rows], weights[rows], scale, bptt_steps, seed)
         loss = total * scale
         if alpha and total_weight:
             loss += weight_penalty(self.parameters.flat, self.gradient.flat, *self.weight_spans, alpha * scale)
         return loss
-
-    def _accumulate(
-        self,
-        sequences: Sequences,
-        targets: NDArray,
-        weights: NDArray,
-        scale: float,
-        bptt_steps: int | None,
-        dropout_seed: int,
-    ) -> float:
-        """Add a batch to the gradient; return its sum of weight * loss."""
-        prepared, passes = self.trunk.prepare(self.parameters, sequences, training=True)
-        d_prepared = self.trunk.gradient_of_prepared(passes)
-        arguments = (prepared, targets, weights, scale, dropout_seed, d_prepared)
-        if bptt_steps is None or bptt_steps >= prepared.max_length:
-            total = self._accumulate_at_once(*arguments)
-        else:
-            total = self._accumulate_in_windows(*arguments, bptt_steps)
-        self.trunk.prepare_backward(passes, self.parameters, d_prepared, self.gradient)
-        return total
-
-    def _accumulate_at_once(
-        self,
-        sequences: Sequences,
-        targets: NDArray,
-        weights: NDArray,
-        scale: float,
-        dropout_seed: int,
-        d_values: NDArray | None,
-        state: Any = None,
-    ) -> float:
-        run = self.trunk.forward(
-            self.parameters, sequences, state=state, pooling=self.pooling, training=True, dropout_seed=dropout_seed
-        )
-        total, d_features = self._read_out_and_back(run.output, targets, weights, scale, dropout_seed)
-        self.trunk.backward(run, self.parameters, d_features, self.gradient, d_values=d_values)
-        return total
-
-    def _accumulate_in_windows(
-        self,
-        sequences: Sequences,
-        targets: NDArray,
-        weights: NDArray,
-        scale: float,
-        dropout_seed: int,
-        d_values: NDArray | None,
-        steps: int,
-    ) -> float:
-        trunk, parameters, gradient = self.trunk, self.parameters, self.gradient
-        if self.pooling is None:
-            total = 0.0
-            for rows, seed, run in per_step_passes(
-                trunk, parameters, sequences, steps, training=True, dropout_seed=dropout_seed
-            ):
-                of_window, d_features = self._read_out_and_back(run.output, targets[rows], weights[rows], scale, seed)
-                trunk.backward(run, parameters, d_features, gradient, d_values=d_values)
-                total += of_window
-            return total
-        # The state that enters a window went through dropout like everything else, if there is any.
-        between_layers = self.dropout if len(self.hidden_sizes) > 1 else 0.0
-        training = max(between_layers, self.recurrent_dropout, self.input_dropout) > 0
-        if self.pooling == "last":
-            cut = np.maximum(sequences.lengths - steps, 0)
-            state = last_in_windows(
-                trunk,
-                parameters,
-                sequences.window(0, cut),
-                steps if training else max(steps, _PREFIX_STEPS),
-                training=training,
-                dropout_seed=dropout_seed,
-            ).state
-            final = sequences.window(cut, sequences.lengths)
-            seed = window_seed(dropout_seed, sequences.max_length)
-            return self._accumulate_at_once(final, targets, weights, scale, seed, d_values, state)
-        arguments = (trunk, parameters, sequences, self.pooling, steps)
-        pooled, winners = pooled_forward(*arguments, training=training, dropout_seed=dropout_seed)
-        total, d_pooled = self._read_out_and_back(pooled, targets, weights, scale, dropout_seed)
-        pooled_backward(*arguments, d_pooled, winners, gradient, dropout_seed=dropout_seed, d_values=d_values)
-        return total
-
-    def _read_out_and_back(
-        self, features: NDArray, targets: NDArray, weights: NDArray, scale: float, dropout_seed: int
-    ) -> tuple[float, NDArray]:
-        """Readout and loss, forward and backward: sum of weight * loss and the gradient of the features.
-
-        The features are overwritten by what dropout leaves of them.
-        """
-        drop(features, self.output_dropout, dropout_seed, OUTPUT_STREAM)
-        total, d_features = self.head.loss(self.parameters, features, targets, weights, scale, self.gradient)
-        assert d_features is not None
-        drop(d_features, self.output_dropout, dropout_seed, OUTPUT_STREAM)
-        return total, d_features
 
     def reach(self) -> Reach:
         """The parts of `gradient` that the last call of `loss_and_gradient` can have made other than zero."""
@@ -561,22 +560,25 @@ class Network:
         if d_outputs.shape != expected:
             raise ValueError(f"expected d_outputs of shape {expected}, got {d_outputs.shape}")
         d_outputs = np.ascontiguousarray(d_outputs, dtype=self.dtype)
-        trunk = self._build_trunk(0.0, 0.0, 0.0, self.stack.workers) if self.uses_dropout else self.trunk
+        layers = Trunk(
+            (), self._build_stack(self.stack.input_size, 0.0, 0.0, self.stack.workers), attention=self.trunk.attention
+        )
+        stages = {name for stage in self.trunk.stages for name in stage.parameter_shapes()}
         # The gradients of the parameters have to go somewhere.
-        unused = Parameters(trunk.stack.parameter_shapes(), self.dtype)
-        parts: list[NDArray] = []
+        unused = Parameters(
+            {name: shape for name, shape in self.parameters.shapes.items() if name not in stages}, self.dtype
+        )
+        parts = [np.zeros((0, self.stack.input_size), dtype=self.dtype)]
         first = 0
         for chunk in self._chunks(self._cost(sequences.lengths, None), _TRAINING_BYTES):
             part = _range(sequences, chunk)
             rows = slice(first, first + self._n_rows(part))
             first = rows.stop
-            inner = trunk.embed(self.parameters, part)
-            run = trunk.stack.forward(self.parameters, inner, pooling=self.pooling, training=True)
+            inner = self.trunk.embed(self.parameters, part)
+            run = layers.forward(self.parameters, inner, pooling=self.pooling, training=True)
             d_features = self.head.features_gradient(self.parameters, d_outputs[rows])
-            d_input, _ = trunk.stack.backward(run, self.parameters, d_features, unused, need_input=True)
-            assert d_input is not None
-            parts.append(d_input)
-        return np.concatenate(parts) if parts else np.zeros((0, self.stack.input_size), dtype=self.dtype)
+            parts.append(layers.backward(run, self.parameters, d_features, unused, need_input=True))
+        return np.concatenate(parts)
 
     # ------------------------------------------------------------------------------------------------------ checks
     def _check_sequences(self, sequences: Sequences) -> None:

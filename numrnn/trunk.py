@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numrnn.attention import AttentionPass, AttentionPooling
 from numrnn.dropout import INPUT_STREAM, drop
 from numrnn.embedding import Embedding
 from numrnn.packing import Sequences
@@ -30,17 +31,25 @@ class TrunkPass:
         The input.
     """
 
-    def __init__(self, sequences: Sequences, embedded: StagePass | None, run: RecurrentPass, dropout_seed: int) -> None:
+    def __init__(
+        self,
+        sequences: Sequences,
+        embedded: StagePass | None,
+        run: RecurrentPass,
+        attention: AttentionPass | None,
+        dropout_seed: int,
+    ) -> None:
         self.sequences = sequences
         self.embedded = embedded
         self.run = run
+        self.attention = attention
         self.dropout_seed = dropout_seed
-        self.output = run.output
+        self.output = run.output if attention is None else attention.pooled
         self.state = run.state
 
 
 class Trunk:
-    """Stages before the recurrent layers, and the layers.
+    """Stages before the recurrent layers, the layers, and pooling over time.
 
     Stages that look at one time step alone run with the layers, window by window where time is cut into windows. If
     there are others, all stages run first, over whole sequences: `prepare` and `prepare_backward`.
@@ -50,13 +59,23 @@ class Trunk:
     stages : sequence of Stage
         From the input up.
     stack : RecurrentStack
+    attention : AttentionPooling, default=None
+        For ``pooling="attention"``; the layers know the other ways of pooling themselves.
     input_dropout : float, default=0.0
         Probability with which, in training, an element of the input of the recurrent layers is zeroed.
     """
 
-    def __init__(self, stages: Sequence[Stage], stack: RecurrentStack, *, input_dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        stack: RecurrentStack,
+        *,
+        attention: AttentionPooling | None = None,
+        input_dropout: float = 0.0,
+    ) -> None:
         self.stages = tuple(stages)
         self.stack = stack
+        self.attention = attention
         self.input_dropout = input_dropout
         stepwise = len(self.stages) == 1 and isinstance(self.stages[0], Embedding)
         self._stepwise: Stage | None = self.stages[0] if stepwise else None
@@ -65,6 +84,13 @@ class Trunk:
     @property
     def output_size(self) -> int:
         return self.stack.output_size
+
+    @property
+    def uses_dropout(self) -> bool:
+        """Whether a pass in training is another one than in inference."""
+        stack = self.stack
+        between_layers = stack.dropout if len(stack.hidden_sizes) > 1 else 0.0
+        return max(between_layers, stack.recurrent_dropout, self.input_dropout) > 0
 
     @property
     def embedding(self) -> Embedding | None:
@@ -77,13 +103,16 @@ class Trunk:
         shapes: dict[str, tuple[int, ...]] = {}
         for stage in self.stages:
             shapes |= stage.parameter_shapes()
-        return shapes | self.stack.parameter_shapes()
+        shapes |= self.stack.parameter_shapes()
+        return shapes if self.attention is None else shapes | self.attention.parameter_shapes()
 
     def initialize(self, parameters: Mapping[str, NDArray], rng: np.random.RandomState) -> None:
         """Write initial values."""
         for stage in self.stages:
             stage.initialize(parameters, rng)
         self.stack.initialize(parameters, rng)
+        if self.attention is not None:
+            self.attention.initialize(parameters, rng)
 
     # ---------------------------------------------------------------------------------------------------- whole input
     def prepare(
@@ -142,10 +171,34 @@ class Trunk:
                 starts = np.cumsum(sequences.lengths) - sequences.lengths
                 inner = Sequences(sequences.values[sequences.rows()], starts, sequences.lengths)
             drop(inner.values, self.input_dropout, dropout_seed, INPUT_STREAM)
+        attends = pooling == "attention"
         run = self.stack.forward(
-            parameters, inner, state=state, pooling=pooling, training=training, dropout_seed=dropout_seed
+            parameters,
+            inner,
+            state=state,
+            pooling=None if attends else pooling,
+            training=training,
+            dropout_seed=dropout_seed,
         )
-        return TrunkPass(sequences, embedded, run, dropout_seed)
+        attention = self.attend(parameters, run.output, sequences.lengths, training=training) if attends else None
+        return TrunkPass(sequences, embedded, run, attention, dropout_seed)
+
+    def attend(
+        self, parameters: Mapping[str, NDArray], hidden: NDArray, lengths: NDArray, *, training: bool = False
+    ) -> AttentionPass:
+        """Pool outputs of the layers, sequence after sequence, by attention."""
+        assert self.attention is not None
+        run = self.attention.forward(parameters, hidden, np.cumsum(lengths) - lengths, lengths)
+        if not training:
+            run.lease.release()
+        return run
+
+    def attend_backward(
+        self, run: AttentionPass, parameters: Mapping[str, NDArray], d_pooled: NDArray, gradient: Mapping[str, NDArray]
+    ) -> NDArray:
+        """Gradient of the rows that `attend` has pooled; those of its parameters are added."""
+        assert self.attention is not None
+        return self.attention.backward(run, parameters, d_pooled, gradient)
 
     def backward(
         self,
@@ -173,6 +226,8 @@ class Trunk:
         ndarray of shape (n_steps, input size of the layers) or None
             If `need_input`, the gradient of what the layers saw, before dropout; rows sequence after sequence.
         """
+        if run.attention is not None:
+            d_output = self.attend_backward(run.attention, parameters, d_output, gradient)
         wanted = need_input or run.embedded is not None or d_values is not None
         d_input, _ = self.stack.backward(run.run, parameters, d_output, gradient, need_input=wanted)
         if d_input is None:

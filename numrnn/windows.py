@@ -110,6 +110,10 @@ def pooled_forward(
         Without pooling (n_steps, output_size), sequence after sequence.
     winners : ndarray of int64, shape (n_sequences, output_size), or None
         For "max" the first time step of the window in which the maximum lies.
+
+    Notes
+    -----
+    With "attention" the outputs of all time steps are kept; the adjoint is then that of no pooling.
     """
     if pooling == "last":
         last = last_in_windows(trunk, parameters, sequences, steps, training=training, dropout_seed=dropout_seed)
@@ -121,6 +125,9 @@ def pooled_forward(
         ):
             outputs[rows] = of_window.output
         return outputs, None
+    if pooling == "attention":
+        outputs, _ = pooled_forward(trunk, parameters, sequences, None, steps)
+        return trunk.attend(parameters, outputs, sequences.lengths).pooled, None
     shape = (len(sequences), trunk.output_size)
     total = np.zeros(shape, dtype=np.float64)
     winners = np.zeros(shape, dtype=np.int64)

@@ -445,7 +445,7 @@ def test_values_that_number_no_row_are_refused(value, shown):
     problem = Problem()
     problem.sequences.values[7, 0] = value
     message = (
-        "column 0 must hold whole numbers from 0 to 5, the rows of its embedding, got .* in time step 3 of sequence 1"
+        "column 0 must hold whole numbers from 0 to 5, the rows of its embedding, got .* in step 3 of sequence 1"
     )
     for call in (problem.network.outputs, problem.network.embedded):
         with pytest.raises(ValueError, match=message) as error:

@@ -39,6 +39,7 @@ LEVELS = (
     ("numrnn.trunk",),
     ("numrnn.windows",),
     ("numrnn.heads",),
+    ("numrnn.backpropagation",),
     ("numrnn.network",),
     ("numrnn.training",),
     ("numrnn.text",),

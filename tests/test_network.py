@@ -10,6 +10,7 @@ import oracle
 import oracle.losses
 import pytest
 
+from numrnn import backpropagation
 from numrnn import network as network_module
 from numrnn.network import Network
 from numrnn.packing import Sequences
@@ -267,7 +268,7 @@ def test_truncated_gradient_equals_the_oracle_window_by_window(pooling, k, cell)
 def test_a_long_prefix_is_read_in_windows(pooling, monkeypatch):
     problem = Problem(pooling)
     want = problem.loss_and_gradient(bptt_steps=2)
-    monkeypatch.setattr(network_module, "_PREFIX_STEPS", 1)
+    monkeypatch.setattr(backpropagation, "_PREFIX_STEPS", 1)
     got = problem.loss_and_gradient(bptt_steps=2)
     np.testing.assert_allclose(got[0], want[0], rtol=1e-13)
     oracle.assert_close(got[1], want[1], 1e-12)
@@ -303,7 +304,7 @@ def peak_memory(problem, bptt_steps):
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "max"])
 def test_memory_of_truncated_training_does_not_grow_with_the_length(pooling, monkeypatch):
-    monkeypatch.setattr(network_module, "_PREFIX_STEPS", 32)
+    monkeypatch.setattr(backpropagation, "_PREFIX_STEPS", 32)
     options = {"hidden_sizes": (24, 24), "dtype": "float32"}
     kept = []
     for length in (400, 3200):
