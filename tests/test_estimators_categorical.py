@@ -424,6 +424,9 @@ def test_pooling_over_time_does_not_go_with_targets_of_time_steps():
 @pytest.mark.parametrize(
     "parameters",
     [
+        {"convolution": Convolution(filters=4, kernel_size=3)},
+        {"convolution": [Convolution(kind="2d", filters=2), Convolution(filters=3, pool_size=1)]},
+        {"pooling": "attention"},
         {"residual": True, "hidden_layer_sizes": (4, 4, 4)},
         {"input_dropout": 0.2, "recurrent_dropout": 0.3, "output_dropout": 0.4},
         {"label_smoothing": 0.1},

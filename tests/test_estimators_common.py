@@ -6,7 +6,7 @@ import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from numrnn import RNNClassifier, RNNRegressor
+from numrnn import Convolution, RNNClassifier, RNNRegressor, RNNTagger
 
 
 @parametrize_with_checks([RNNClassifier(), RNNRegressor()])
@@ -35,4 +35,33 @@ def test_check_estimator(estimator, check):
 def test_checks_of_scikit_learn_itself(estimator, check):
     if not hasattr(estimator_checks, check):
         pytest.skip(f"this version of scikit-learn has no {check}")
+    getattr(estimator_checks, check)(type(estimator).__name__, estimator)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        # Those that do not fit the estimator on a matrix and one label a row, which a tagger does not take.
+        "check_estimator_cloneable",
+        "check_estimator_get_tags_default_keys",
+        "check_estimator_repr",
+        "check_estimator_tags_renamed",
+        "check_estimators_unfitted",
+        "check_do_not_raise_errors_in_init_or_set_param",
+        "check_get_params_invariance",
+        "check_mixin_order",
+        "check_no_attributes_set_in_init",
+        "check_param_validation",
+        "check_parameters_default_constructible",
+        "check_set_params",
+        "check_valid_tag_types",
+    ],
+)
+@pytest.mark.parametrize("estimator", [RNNTagger((4,), max_iter=2), Convolution()])
+@pytest.mark.filterwarnings("ignore")
+def test_checks_that_suit_other_data(estimator, check):
+    if not hasattr(estimator_checks, check):
+        pytest.skip(f"this version of scikit-learn has no {check}")
+    if isinstance(estimator, Convolution) and check in ("check_param_validation", "check_estimators_unfitted"):
+        pytest.skip("a convolution is not fitted")
     getattr(estimator_checks, check)(type(estimator).__name__, estimator)

@@ -83,6 +83,30 @@ def test_ts_files_are_read_and_broken_ones_refused(tmp_path):
         data.read_ts(path)
 
 
+def test_conllu_files_are_read_and_broken_ones_refused(tmp_path):
+    rest = "\t_" * 6
+    lines = [
+        "# text = Don't go",
+        f"1-2\tDon't\t_\t_{rest}",
+        f"1\tDo\tdo\tAUX{rest}",
+        f"2\tn't\tnot\tPART{rest}",
+        f"3\tgo\tgo\tVERB{rest}",
+        f"3.1\tgo\tgo\tVERB{rest}",
+        "",
+        "# text = #",
+        f"1\t#\t#\tSYM{rest}",
+    ]
+    path = tmp_path / "some.conllu.gz"
+    for end in ("", "\n", "\n\n"):
+        path.write_bytes(gzip.compress(("\n".join(lines) + end).encode()))
+        words, tags = data.read_conllu(path)
+        assert words == [["Do", "n't", "go"], ["#"]]
+        assert tags == [["AUX", "PART", "VERB"], ["SYM"]]
+    path.write_bytes(gzip.compress(b"1\tword\tNOUN\n"))
+    with pytest.raises(ValueError, match="line 1: expected 10 columns, found 3"):
+        data.read_conllu(path)
+
+
 # ------------------------------------------------------------------------------------------------------ experiments
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_goes_through_with_a_few_samples(name):

@@ -15,6 +15,7 @@ __all__ = [
     "DataNotFound",
     "data_folder",
     "folder_of",
+    "read_conllu",
     "read_idx",
     "read_imdb",
     "read_mnist",
@@ -220,3 +221,38 @@ def read_splice(data: Path) -> tuple[list[str], NDArray]:
         labels.append(fields[0])
         bases.append(fields[2])
     return bases, np.array(labels)
+
+
+def read_conllu(path: Path) -> tuple[list[list[str]], list[list[str]]]:
+    """Words and universal part-of-speech tags from a file in the CoNLL-U format, compressed by gzip.
+
+    Multiword tokens (``3-4``) and empty nodes (``5.1``) are left out: the words they stand for or beside have lines
+    of their own.
+
+    Returns
+    -------
+    words, tags : list of list of str
+        Of every sentence.
+
+    Raises
+    ------
+    ValueError
+        If a line has not ten columns.
+    """
+    words: list[list[str]] = [[]]
+    tags: list[list[str]] = [[]]
+    for number, line in enumerate(gzip.decompress(path.read_bytes()).decode("utf-8").split("\n"), start=1):
+        if line.startswith("#"):
+            continue
+        if not line:
+            if words[-1]:
+                words.append([])
+                tags.append([])
+            continue
+        columns = line.split("\t")
+        if len(columns) != 10:
+            raise ValueError(f"{path}, line {number}: expected 10 columns, found {len(columns)}")
+        if columns[0].isdecimal():
+            words[-1].append(columns[1])
+            tags[-1].append(columns[3])
+    return (words, tags) if words[-1] else (words[:-1], tags[:-1])

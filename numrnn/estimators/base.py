@@ -42,7 +42,7 @@ from numrnn.estimators.validation import (
 )
 from numrnn.network import Network
 from numrnn.packing import Sequences
-from numrnn.training.loop import TrainingState, train
+from numrnn.training.loop import Scorer, TrainingState, train
 from numrnn.training.schedules import SCHEDULES
 from numrnn.training.solvers import SOLVERS
 from numrnn.workers import Workers
@@ -219,6 +219,10 @@ class RecurrentEstimator(
     def _validation_score(self, outputs: NDArray, targets: NDArray, weights: NDArray | None) -> float:
         """Score of raw outputs of the network against its targets."""
 
+    def _scorer(self, sequences: Sequences) -> Scorer:
+        """What judges raw outputs for these sequences."""
+        return self._validation_score
+
     def _stratify(self, targets: Targets) -> NDArray | None:
         """Classes of which training and validation data should have the same shares."""
         return None
@@ -389,7 +393,7 @@ class RecurrentEstimator(
                 n_iter_no_change=self.n_iter_no_change,
                 early_stopping=bool(self.early_stopping),
                 validation=validation,
-                scorer=self._validation_score if validation is not None else None,
+                scorer=None if validation is None else self._scorer(validation[0]),
                 max_grad_norm=self.max_grad_norm,
                 bptt_steps=None if self.bptt_steps is None else int(self.bptt_steps),
                 shuffle=bool(self.shuffle),

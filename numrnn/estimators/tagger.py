@@ -14,7 +14,7 @@ from scipy.special import softmax
 from sklearn.base import _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_consistent_length
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 
 from numrnn.estimators.base import Prepared, RecurrentEstimator, only_stochastic
 from numrnn.estimators.documentation import documented
@@ -22,7 +22,9 @@ from numrnn.estimators.labels import encode_labels, to_labels
 from numrnn.estimators.targets import Targets
 from numrnn.estimators.validation import check_sample_weight, words_of
 from numrnn.estimators.words import WordEncoder
+from numrnn.heads import RandomFieldHead
 from numrnn.packing import Sequences
+from numrnn.training.loop import Scorer
 
 __all__ = ["RNNTagger"]
 
@@ -58,10 +60,10 @@ class RNNTagger(_FittedOnWords, RecurrentEstimator):
 
     Arrays (n_samples, n_timesteps, n_features) and (n_samples, n_timesteps) are sequences of one length.
 
-    The words that occur in at least `min_df` of the sequences of the first fit are embedded. So are, with
-    `word_features`, the first one, two and three letters of a word, its last one to four, and its shape: capitals,
-    digits and other characters, repetitions left out. They say much about a word that is rare or was never seen
-    [9]_. What is in none of the vocabularies shares one vector; to train that vector, rare words are now and then
+    The words that occur in at least `min_df` of the sequences of the first fit, whatever their weights, are embedded.
+    So are, with `word_features`, the first one, two and three letters of a word, its last one to four, and its shape:
+    capitals, digits and other characters, repetitions left out. They say much about a word that is rare or was never
+    seen [9]_. What is in none of the vocabularies shares one vector; to train that vector, rare words are now and then
     replaced by the unknown one, see `word_dropout`.
 
     Parameters
@@ -127,7 +129,7 @@ class RNNTagger(_FittedOnWords, RecurrentEstimator):
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "word_features": ["boolean"],
         "word_feature_dim": [Interval(Integral, 1, None, closed="left")],
-        "min_df": [Interval(Integral, 1, None, closed="left"), Interval(Real, 0, 1, closed="both")],
+        "min_df": [Interval(Integral, 1, None, closed="left"), Interval(RealNotInt, 0, 1, closed="both")],
         "lowercase": ["boolean"],
         "word_dropout": [Interval(Real, 0, None, closed="left")],
     }
@@ -269,6 +271,18 @@ class RNNTagger(_FittedOnWords, RecurrentEstimator):
     def _validation_score(self, outputs: NDArray, targets: NDArray, weights: NDArray | None) -> float:
         return float(accuracy_score(targets, outputs.argmax(axis=1), sample_weight=weights))
 
+    def _scorer(self, sequences: Sequences) -> Scorer:
+        network, head, lengths = self._network, self._network.head, sequences.lengths
+        if not isinstance(head, RandomFieldHead):
+            return self._validation_score
+        starts = np.cumsum(lengths) - lengths
+
+        def score(outputs: NDArray, targets: NDArray, weights: NDArray | None) -> float:
+            best = head.field.decode(network.parameters, outputs, starts, lengths)
+            return float(accuracy_score(targets, best, sample_weight=weights))
+
+        return score
+
     # --------------------------------------------------------------------------------------------------- fitting
     @only_stochastic
     @_fit_context(prefer_skip_nested_validation=True)
@@ -298,8 +312,7 @@ class RNNTagger(_FittedOnWords, RecurrentEstimator):
     def _best(self, sequences: Sequences) -> NDArray[np.int64]:
         """The number of the label of every time step."""
         if self._network.loss_name == "crf":
-            network: Any = self._network
-            return network.decode(sequences)
+            return self._network.decode(sequences)
         return self._network.outputs(sequences).argmax(axis=1)
 
     def predict(self, X: Any) -> list[NDArray]:
@@ -336,8 +349,7 @@ class RNNTagger(_FittedOnWords, RecurrentEstimator):
         """
         sequences = self._sequences(X)
         if self._network.loss_name == "crf":
-            network: Any = self._network
-            rows = np.asarray(network.marginals(sequences), dtype=np.float64)
+            rows = self._network.marginals(sequences).astype(np.float64)
         else:
             rows = softmax(self._outputs(sequences), axis=1)
         return self._in_form_of(X, sequences, rows)
