@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -47,13 +50,20 @@ def test_it_is_a_mapping(parameters):
 
 
 def test_copies_are_independent(parameters):
-    copy, zeros = parameters.copy(), parameters.zeros_like()
-    np.testing.assert_array_equal(copy.flat, parameters.flat)
+    other, zeros = parameters.copy(), parameters.zeros_like()
+    np.testing.assert_array_equal(other.flat, parameters.flat)
     assert not zeros.flat.any()
-    assert copy.shapes == zeros.shapes == parameters.shapes
-    assert copy.dtype == zeros.dtype == parameters.dtype
-    copy.flat[:] = -1
+    assert other.shapes == zeros.shapes == parameters.shapes
+    assert other.dtype == zeros.dtype == parameters.dtype
+    other.flat[:] = -1
     assert parameters["bias"][0] == 6
+
+
+@pytest.mark.parametrize("through", [copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))])
+def test_views_of_copies_share_the_vector_of_the_copy(parameters, through):
+    other = through(parameters)
+    other.flat[:] = 5
+    np.testing.assert_array_equal(other["weight"], np.full((3, 2), 5))
 
 
 def test_no_parameters_at_all():
