@@ -174,10 +174,6 @@ def test_standardised_uses_the_training_part_alone(rng):
     np.testing.assert_allclose(split.X_test[0], split.X_train[0] + 100 / scale, rtol=1e-5)
 
 
-def test_token_accuracy_counts_time_steps():
-    assert experiment.token_accuracy([["a", "b"], ["c"]], [["a", "x"], ["c"]]) == 2 / 3
-
-
 def test_an_unknown_name_is_reported_with_the_known_ones(capsys):
     assert __main__.main(["mnits"]) == 1
     assert "there is no experiment 'mnits'; there are the scripts mnist," in capsys.readouterr().err

@@ -21,6 +21,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 
 from benchmarks.suite.machine import describe
+from numrnn.metrics import token_accuracy_score as token_accuracy
 from numrnn.training.schedules import make_schedule
 from numrnn.workers import effective_n_jobs
 
@@ -83,11 +84,6 @@ class Experiment:
     lower_is_better: bool = False
     needs_data: bool = True
     peer_epochs: int | None = None
-
-
-def token_accuracy(y_true: Sequence[Any], y_pred: Sequence[Any]) -> float:
-    """The share of all time steps of all sequences whose label is right."""
-    return float(np.mean(np.concatenate([np.asarray(a) == np.asarray(b) for a, b in zip(y_true, y_pred, strict=True)])))
 
 
 def _take(rows: Any, numbers: NDArray) -> Any:
@@ -193,6 +189,13 @@ def _predictions(estimator: Any, outputs: NDArray, lengths: NDArray, y: Any) -> 
     return [rows[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
 
+def _check_peer_can_follow(estimator: Any) -> None:
+    """Raise an error for what the plain loop has not."""
+    for name in ("early_stopping", "class_weight", "bptt_steps", "embedding_weights"):
+        if getattr(estimator, name, None):
+            raise ValueError(f"the loop of the peer has no {name}: leave it out, or set peer_epochs=0")
+
+
 def _peer(experiment: Experiment, splits: list[Split], models: list[Any], seed: int, n_jobs: int) -> dict[str, Any]:
     """The same networks in PyTorch: scores and times of one seed."""
     from benchmarks.peers.pytorch_training import (
@@ -207,6 +210,7 @@ def _peer(experiment: Experiment, splits: list[Split], models: list[Any], seed: 
     epochs = 0
     for split, model in zip(splits, models, strict=True):
         estimator = _network_part(model)
+        _check_peer_can_follow(estimator)
         transform = model[:-1].transform if isinstance(model, Pipeline) else lambda X: X
         network = estimator._network.with_dtype(estimator._network.dtype)
         rng = check_random_state(seed)
