@@ -217,6 +217,15 @@ FORMS = [
     {"hidden_sizes": (4, 4), "residual": True, "bidirectional": True, "pooling": "mean"},
     {"hidden_sizes": (4, 4), "residual": True, "bidirectional": True},
     {"input_size": 3, "embeddings": ((0, 9, 4), (2, 9, 2)), "pooling": "mean"},
+    {"pooling": "attention"},
+    {"convolutions": ({"kind": "1d", "filters": 4, "kernel_size": 3, "pool_size": 2},), "pooling": "max"},
+    {
+        "input_size": 6,
+        "convolutions": tuple(
+            {"kind": "2d", "filters": f, "kernel_size": k, "pool_size": 2} for f, k in ((3, 3), (2, 2))
+        ),
+        "bidirectional": True,
+    },
 ]
 
 
