@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -102,7 +101,7 @@ class Differentiation:
         self.recurrence = Recurrence(self.network.stack, self.network.parameters, np.float64)
         self._embedding = trunk.embedding
         self._stages = trunk.stages if self._embedding is None else trunk.stages[1:]
-        self._attention = getattr(trunk, "attention", None)
+        self._attention = trunk.attention
 
     def embed(self, sequences: Sequences) -> NDArray[np.float64]:
         """The input, sequence after sequence, with vectors in the place of ids."""
@@ -143,11 +142,10 @@ class Differentiation:
 
     def gradient_of_loss(self, run: Pass, targets: NDArray) -> NDArray[np.float64]:
         """Gradient of the features by the loss of every row, or with a random field of every sequence."""
-        head, weights = self.network.head, np.ones(len(targets), dtype=np.float64)
-        options = {"targets": targets, "weights": weights, "scale": 1.0, "gradient": self.network.gradient}
-        if "lengths" in signature(head.loss).parameters:
-            options["lengths"] = run.lengths
-        _, d_features = head.loss(self.network.parameters, run.features, **options)
+        weights = np.ones(len(targets), dtype=np.float64)
+        _, d_features = self.network.head.loss(
+            self.network.parameters, run.features, run.lengths, targets, weights, 1.0, self.network.gradient
+        )
         assert d_features is not None
         return d_features
 
