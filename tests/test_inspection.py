@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from numrnn import GRU, LSTM, RNN, RNNClassifier, RNNRegressor
+from numrnn import GRU, LSTM, RNN, Convolution, RNNClassifier, RNNRegressor, RNNTagger
 from numrnn.inspection import (
     ablate_units,
     attention_weights,
@@ -25,7 +26,6 @@ from numrnn.inspection import (
     unit_importance,
 )
 from numrnn.inspection import recurrence as recurrence_module
-from numrnn.network import Network
 
 EXACT = 1e-9
 LENGTHS = (4, 1, 6)
@@ -448,10 +448,7 @@ def test_a_unit_that_nobody_reads_is_not_important(rng):
 def test_networks_with_residual_layers(pooling, bidirectional, rng):
     X, y = random_sequences(rng, (3, 1, 2), 2), np.array([0.0, 1.0, 3.0])
     options = {"sizes": (2, 3, 3, 3), "pooling": pooling, "bidirectional": bidirectional, "cell": "gru"}
-    model = make_model(RNNRegressor, rng, X, y, **options)
-    model._network = Network(**{**model._network._form(), "residual": True})
-    for name, values in random_parameters(rng, model._network.parameters.shapes).items():
-        model._network.parameters[name][...] = values
+    model = make_model(RNNRegressor, rng, X, y, residual=True, **options)
 
     def predictions(**options):
         return look_at(model, X, residual=True, **options).outputs[:, 0] * model.target_scale_ + model.target_mean_
@@ -464,6 +461,9 @@ def test_networks_with_residual_layers(pooling, bidirectional, rng):
     values = attributions(model, X, method="gradient_x_input")
     for number, x in enumerate(X):
         assert_close(values[number], x * central_difference(lambda n=number: predictions()[n], x), 1e-7)
+    for layer in range(4):
+        ablated = ablate_units(model, [0, 1], layer=layer, value=[0.5, -0.25])
+        assert_close(ablated.predict(X), predictions(holds={(layer, 0): {0: 0.5, 1: -0.25}}), 1e-8)
 
 
 # ------------------------------------------------------------------------------------------------------ bad input
@@ -538,11 +538,9 @@ def test_embedded_ids_and_numbers(rng):
     """A network with vectors in the place of ids, and the same network without, on the vectors."""
     X = [np.column_stack([rng.integers(0, 5, length), rng.normal(size=length)]) for length in LENGTHS]
     y = np.array([0.0, 1.0, 3.0])
-    model = make_model(RNNRegressor, rng, X, y, bidirectional=True)
-    model._network = Network(**{**model._network._form(), "embeddings": ((0, 5, 3),)})
+    options = {"embedding_dim": 3, "vocabulary_size": 5, "categorical_features": [0]}
+    model = make_model(RNNRegressor, rng, X, y, bidirectional=True, **options)
     parameters = model._network.parameters
-    for name, values in random_parameters(rng, parameters.shapes).items():
-        parameters[name][...] = values
     vectors = [np.column_stack([parameters["embedding_0"][x[:, 0].astype(int)], x[:, 1]]) for x in X]
 
     def predictions():
@@ -574,6 +572,124 @@ def test_embedded_ids_and_numbers(rng):
         assert_close(np.array([part.sum() for part in values]), before - output[name], 1e-7)
     with pytest.raises(ValueError, match="column 0 must hold whole numbers from 0 to 4"):
         attributions(model, X, baseline=[7, 0.0])
+
+
+def test_attention(rng):
+    X, y = random_sequences(rng, LENGTHS, 2), np.array([0.0, 1.0, 3.0])
+    model = make_model(RNNRegressor, rng, X, y, pooling="attention", bidirectional=True)
+    parameters = model._network.parameters
+
+    def weights_and_predictions(**options):
+        tops = look(model._network.cell, parameters, X, None, **options).top
+        weights = []
+        for h in tops:
+            scores = np.tanh(h @ parameters["attention_weight"].T + parameters["attention_bias"])
+            weights.append(losses.softmax((scores @ parameters["attention_vector"])[None])[0])
+        pooled = np.array([a @ h for a, h in zip(weights, tops, strict=True)])
+        outputs = pooled @ parameters["weight_out"].T + parameters["bias_out"]
+        return weights, outputs[:, 0] * model.target_scale_ + model.target_mean_
+
+    for actual, expected in zip(attention_weights(model, X), weights_and_predictions()[0], strict=True):
+        assert_close(actual, expected, EXACT)
+    shares = attributions(model, X, method="gradient_x_input")
+    for number, x in enumerate(X):
+        gradient = central_difference(lambda n=number: weights_and_predictions()[1][n], x)
+        assert_close(shares[number], x * gradient, 1e-7)
+
+    def loss(nudges):
+        return (((weights_and_predictions(nudges=nudges)[1] - y) / model.target_scale_) ** 2).sum()
+
+    expected = nudged_norms(loss, range(2), 2, (4, 3), LENGTHS, 0)
+    for actual, parts in zip(gradient_norms(model, X, y), expected, strict=True):
+        assert_close(actual, np.linalg.norm(parts, axis=2), 1e-7)
+    ablated = ablate_units(model, [1, 5], value=[0.5, -0.25])
+    holds = {(1, 0): {1: 0.5}, (1, 1): {2: -0.25}}
+    assert_close(ablated.predict(X), weights_and_predictions(holds=holds)[1], 1e-8)
+
+
+def test_convolutions_before_the_layers(rng):
+    X, y = random_sequences(rng, (5, 3, 8), 2), np.array([0.0, 1.0, 3.0])
+    convolution = Convolution(filters=3, kernel_size=3, pool_size=2)
+    model = make_model(RNNRegressor, rng, X, y, convolution=convolution)
+    states = hidden_states(model, X)
+    assert [part.shape for part in states] == [(3, 3), (2, 3), (4, 3)]
+    np.testing.assert_array_equal(np.array([part[-1] for part in states]), model.transform(X))
+    assert [part.shape for part in gradient_norms(model, X, y)] == [(3, 2), (2, 2), (4, 2)]
+    shares = attributions(model, X, method="gradient_x_input")
+    for number, x in enumerate(X):
+        gradient = central_difference(lambda n=number: model.predict(X)[n], x)
+        assert_close(shares[number], x * gradient, 1e-6)
+    _, delta = attributions(model, X, tol=1e-6, return_convergence_delta=True)
+    assert np.abs(delta).max() < 1e-4
+    padded = np.zeros((2, 8, 2))
+    assert hidden_states(model, padded).shape == (2, 4, 3)
+
+
+def test_padding_is_zero_in_results(rng):
+    X = np.array([[1, 2, 3, 0, 0], [0, 0, 4, 1, 0], [3, 3, 1, 2, 2]])
+    options = {"embedding_dim": 3, "vocabulary_size": 5, "padding_id": 0, "bidirectional": True}
+    model = make_model(RNNClassifier, rng, X, [0, 1, 0], **options)
+    ragged = [np.array([1, 2, 3]), np.array([4, 1]), X[2]]
+    kept = X != 0
+    for whole, parts in (
+        (hidden_states(model, X), hidden_states(model, ragged)),
+        (attributions(model, X, 1), attributions(model, ragged, 1)),
+        (gradient_norms(model, X, [0, 1, 0]), gradient_norms(model, ragged, [0, 1, 0])),
+    ):
+        assert whole.shape[:2] == X.shape
+        np.testing.assert_array_equal(whole[kept], np.concatenate(parts))
+        assert (whole[~kept] == 0).all()
+
+
+@pytest.mark.parametrize("output", ["softmax", "crf"])
+def test_words_with_tags(output, rng):
+    X = [["the", "dog", "barks"], ["a", "cat"], ["cats", "sleep"]]
+    y = [["D", "N", "V"], ["D", "N"], ["N", "V"]]
+    model = make_model(RNNTagger, rng, X, y, output=output, bidirectional=True, embedding_dim=4, word_feature_dim=2)
+    assert [part.shape for part in hidden_states(model, X)] == [(3, 6), (2, 6), (2, 6)]
+    assert [part.shape for part in hidden_states(model, X[1:])] == [(2, 6), (2, 6)]
+    norms = gradient_norms(model, X, y)
+    assert [part.shape for part in norms] == [(3, 2), (2, 2), (2, 2)]
+    # Sequences have their own losses, and a batch does not change them.
+    assert_close(norms[0], gradient_norms(model, X[:1], y[:1])[0], 1e-10)
+    shares, delta = attributions(model, X, "N", time_step=1, tol=1e-8, return_convergence_delta=True)
+    assert [part.shape for part in shares] == [(3,), (2,), (2,)]
+    assert np.abs(delta).max() < 1e-6
+    raw = model._network.outputs(model._sequences(X))
+    column = list(model.classes_).index("N")
+    zero = attributions(model, X, "N", time_step=1, tol=1e-8, baseline=[["the"] * 3, ["the"] * 2, ["the"] * 2])
+    without = model._network.outputs(model._sequences([["the"] * 3, ["the"] * 2, ["the"] * 2]))
+    for number, row in enumerate((1, 4, 6)):
+        assert zero[number].sum() == pytest.approx(raw[row, column] - without[row, column], abs=1e-6)
+    if output == "crf":
+        with pytest.raises(ValueError, match="output='probability' needs a model with a softmax output"):
+            attributions(model, X, "N", output="probability")
+
+
+def test_the_gradient_of_a_random_field_is_that_of_finite_differences(rng):
+    X = random_sequences(rng, (3, 2), 2)
+    y = [["a", "b", "a"], ["b", "a"]]
+    model = make_model(RNNTagger, rng, X, y, output="crf", sizes=(3,))
+    network, tags = model._network, [[0, 1, 0], [1, 0]]
+
+    def loss(nudges):
+        logits = np.split(look_at(model, X, nudges=nudges).outputs, [3])
+        return sum(_path_loss(network.parameters, part, path) for part, path in zip(logits, tags, strict=True))
+
+    expected = nudged_norms(loss, range(1), 1, (3,), (3, 2), 0)
+    for actual, parts in zip(gradient_norms(model, X, y), expected, strict=True):
+        assert_close(actual, parts[:, :, 0], 1e-6)
+
+
+def _path_loss(parameters, logits, path):
+    """Negative log-likelihood of a path of tags, by brute force over all paths."""
+
+    def score(tags):
+        steps = sum(logits[t, tag] for t, tag in enumerate(tags))
+        between = sum(parameters["crf_transitions"][a, b] for a, b in pairwise(tags))
+        return steps + between + parameters["crf_start"][tags[0]] + parameters["crf_end"][tags[-1]]
+
+    return np.log(sum(np.exp(score(tags)) for tags in product(range(2), repeat=len(logits)))) - score(path)
 
 
 def test_attributions_refuse_what_is_not_there(fitted):

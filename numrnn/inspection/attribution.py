@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from numrnn.checks import real_array
+from numrnn.estimators.validation import is_list_of_sequences, words_of
 from numrnn.inspection.differentiation import Differentiation, Pass
 from numrnn.inspection.models import fitted_estimator, prepared
 from numrnn.inspection.recurrence import chunks, starts_of
@@ -287,8 +288,8 @@ def _explained(model: Any, sequences: Sequences, target: Any, output: str, time_
         raise ValueError("output='probability' needs a classifier; a regressor has no probabilities")
     if output == "probability" and network.loss_name != "cross_entropy":
         raise ValueError("output='probability' needs a model with a softmax output; use output='raw'")
-    lengths = sequences.lengths
-    weights = np.ones(sequences.n_steps if per_step else len(sequences))
+    lengths = network.embedded(sequences).lengths if network.convolutions else sequences.lengths
+    weights = np.ones(int(lengths.sum()) if per_step else len(sequences))
     if time_step is not None:
         weights[:] = 0
         weights[_rows_of_time_step(time_step, lengths, per_step)] = 1
@@ -352,7 +353,8 @@ def _baseline(
     n_features = sequences.n_features
     if baseline is None:
         return lambda part: np.zeros_like(differentiation.embed(_some(sequences, part)))
-    if np.ndim(baseline) == 0 or (np.ndim(baseline) == 1 and len(baseline) == n_features):
+    several = is_list_of_sequences(baseline) or words_of(baseline) is not None
+    if not several and (np.ndim(baseline) == 0 or (np.ndim(baseline) == 1 and len(baseline) == n_features)):
         row = np.broadcast_to(real_array(baseline, "baseline", np.dtype(np.float64)), (n_features,))
         if not np.isfinite(row).all():
             raise ValueError(f"baseline must be finite, got {baseline!r}")

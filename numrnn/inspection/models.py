@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from numrnn.checks import finite_array
 from numrnn.estimators.base import RecurrentEstimator
-from numrnn.estimators.validation import is_list_of_sequences
+from numrnn.estimators.validation import is_list_of_sequences, words_of
 from numrnn.inspection.recurrence import Recurrence
 from numrnn.layers import _RecurrentLayer
 from numrnn.packing import Sequences
@@ -120,8 +120,9 @@ def prepared(model: Any, X: Any, what: str) -> tuple[Sequences, Container]:
         raise _not_ours(model, f"{what} needs an estimator of numrnn, such as RNNClassifier, or a layer, such as LSTM")
     sequences = model._sequences(X)
     lengths = sequences.lengths
-    if is_list:
-        has_features = np.ndim(X[0]) == 2
+    words = words_of(X) is not None
+    if is_list or words:
+        has_features = not words and np.ndim(X[0]) == 2
         return sequences, Container(True, has_features, lengths, np.zeros_like(lengths), 0)
     n_timesteps = np.shape(X)[1]
     begins = sequences.starts - np.arange(len(lengths)) * n_timesteps
