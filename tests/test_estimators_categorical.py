@@ -16,6 +16,8 @@ from sklearn.pipeline import make_pipeline
 
 import numrnn
 from numrnn import Convolution, RNNClassifier, RNNRegressor
+from numrnn.estimators import categorical
+from numrnn.packing import Sequences
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -144,6 +146,19 @@ def test_padded_matrix_is_the_ragged_list(tokens, padding_id, before):
     np.testing.assert_array_equal(model.predict_proba(matrix), ragged.predict_proba(X))
     np.testing.assert_array_equal(model.predict_proba(padded(X, padding_id, after=9)), model.predict_proba(X))
     assert model.n_features_in_ == 1
+
+
+@pytest.mark.parametrize("steps", [1, 7, 50])
+def test_padding_is_found_part_by_part(tokens, monkeypatch, steps):
+    sequences = Sequences.from_list([ids[:, None].astype(np.float32) for ids in tokens[0]])
+    whole = categorical.without_padding(sequences, (0,), 7)
+    monkeypatch.setattr(categorical, "_STEPS_AT_A_TIME", steps)
+    parts = categorical.without_padding(sequences, (0,), 7)
+    np.testing.assert_array_equal(parts.starts, whole.starts)
+    np.testing.assert_array_equal(parts.lengths, whole.lengths)
+    for ids, content in zip(tokens[0], whole, strict=True):
+        expected = ids[np.flatnonzero(ids != 7)[0] : np.flatnonzero(ids != 7)[-1] + 1] if (ids != 7).any() else [7]
+        np.testing.assert_array_equal(content[:, 0], expected)
 
 
 def test_padding_within_a_sequence_is_an_id():

@@ -326,6 +326,7 @@ def test_random_field_learns_which_label_may_follow():
         ([["a", "b"], []], [["X", "Y"], []], "sequence 1 of X has no time step; every sequence needs at least one"),
         ([["a"], ["c"]], [["X"], []], "y of sample 1 has 0 time steps, X of sample 1 has 1 time step"),
         ([["a"], ["c"]], [["X"], ["X"]], "at least 2 classes, but the data contains only 1 class: .*'X'"),
+        ([["a"], None], [["X"], ["Y"]], "sequence 1 of X is None, expected a list of words"),
         (["a b", "c"], [["X", "Y"], ["X"]], "sequence 0 of X is a string, expected a list of words: split it"),
         ([["a"], "c"], [["X"], ["Y"]], "sequence 1 of X is a string, expected a list of words"),
         (

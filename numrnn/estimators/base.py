@@ -236,7 +236,8 @@ class RecurrentEstimator(
         ----------
         X : array-like of shape (n_samples, n_timesteps, n_features), (n_samples, n_timesteps), or list of arrays
             Sequences. A matrix or DataFrame holds univariate ones, a list those of different lengths:
-            arrays (n_timesteps_i, n_features), or (n_timesteps_i,) if univariate.
+            arrays (n_timesteps_i, n_features), or (n_timesteps_i,) if univariate. With `embedding_dim` they hold ids.
+            RNNTagger also takes lists of words.
         y : array-like or list of arrays
             Targets. One for each sequence, of shape (n_samples,): class labels, or values. RNNRegressor also takes
             several values for each sequence, (n_samples, n_outputs), and values for each time step: an array

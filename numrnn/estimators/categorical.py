@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from numbers import Integral
 from typing import Any
 
@@ -18,6 +19,8 @@ Embeddings = tuple[tuple[int, int, int], ...]
 
 # Ids travel in the floating-point type of the network; in float32 whole numbers are exact up to here.
 LARGEST_VOCABULARY = 2**24
+# So many time steps are searched for padding at a time.
+_STEPS_AT_A_TIME = 2**20
 
 
 def learn_embeddings(estimator: Any, sequences: Sequences, columns: Sequence[int]) -> Embeddings:
@@ -164,15 +167,14 @@ def without_padding(sequences: Sequences, columns: Sequence[int], padding_id: in
 
     A sequence that is nothing but padding keeps its first step.
     """
-    rows = sequences.rows()
-    kept = (sequences.values[rows][:, list(columns)] != padding_id).any(axis=1)
-    if kept.all():
-        return sequences
-    first = np.cumsum(sequences.lengths) - sequences.lengths
-    step = np.arange(len(rows)) - np.repeat(first, sequences.lengths)
-    largest = np.iinfo(np.int64).max
-    begin = np.minimum.reduceat(np.where(kept, step, largest), first)
-    end = np.maximum.reduceat(np.where(kept, step + 1, 0), first)
+    begin, end = np.empty_like(sequences.lengths), np.empty_like(sequences.lengths)
+    # So many sequences at a time that the tables of their steps stay small.
+    bounds = np.searchsorted(np.cumsum(sequences.lengths), np.arange(0, sequences.n_steps, _STEPS_AT_A_TIME))
+    for first, last in pairwise([*np.unique(bounds).tolist(), len(sequences)]):
+        part = slice(first, last)
+        begin[part], end[part] = _ends_of_content(
+            Sequences(sequences.values, sequences.starts[part], sequences.lengths[part]), list(columns), padding_id
+        )
     empty = end == 0
     begin, end = np.where(empty, 0, begin), np.where(empty, 1, end)
     if padding_id < 0 and empty.any():
@@ -180,7 +182,19 @@ def without_padding(sequences: Sequences, columns: Sequence[int], padding_id: in
             f"sample {int(np.argmax(empty))} of X is nothing but padding, and padding_id={padding_id} has no embedding "
             "that could stand for it. Leave such samples out, or pad with an id of the vocabulary."
         )
+    if not begin.any() and (end == sequences.lengths).all():
+        return sequences
     return sequences.window(begin, end)
+
+
+def _ends_of_content(sequences: Sequences, columns: list[int], padding_id: int) -> tuple[NDArray, NDArray]:
+    """The first step of each sequence that is not padding and the one after the last; 0 is after the last of none."""
+    lengths = sequences.lengths
+    content = (sequences.values[sequences.rows()][:, columns] != padding_id).any(axis=1)
+    first = np.cumsum(lengths) - lengths
+    step = np.arange(len(content)) - np.repeat(first, lengths)
+    begin = np.minimum.reduceat(np.where(content, step, len(content)), first)
+    return begin, np.maximum.reduceat(np.where(content, step + 1, 0), first)
 
 
 def _name(estimator: Any) -> str:

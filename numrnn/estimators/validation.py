@@ -346,6 +346,8 @@ def words_of(X: Any) -> list[list[str]] | None:
             raise ValueError(
                 f"sequence {number} of X is a string, expected a list of words: split it, for example with str.split"
             )
+        if not _is_sized(sequence):
+            raise ValueError(f"sequence {number} of X is {sequence!r}, expected a list of words")
         sequence = list(sequence)
         if not sequence:
             raise ValueError(f"sequence {number} of X has no time step; every sequence needs at least one")
