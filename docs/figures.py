@@ -9,6 +9,7 @@ import argparse
 import warnings
 from collections.abc import Callable
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.exceptions import ConvergenceWarning
 
-from numrnn import LSTM, RNN, RNNClassifier, inspection
+from numrnn import LSTM, RNN, RNNClassifier, RNNRegressor, inspection
 from numrnn.datasets import make_temporal_order
 from numrnn.plots import AttributionDisplay, GradientFlowDisplay, HiddenStateDisplay
 
@@ -81,10 +82,32 @@ def attributions() -> Figure:
     return AttributionDisplay(shares.sum(axis=1), labels=labels(X[1]), name=name).plot().figure_
 
 
+def tank_level() -> Figure:
+    """What a regressor says after every step of a sequence that it has not seen."""
+    rng = np.random.default_rng(0)
+    inflow = [rng.uniform(size=length) for length in rng.integers(20, 60, size=150)]
+    levels = [np.array(list(accumulate(amounts, lambda inside, more: 0.9 * inside + more))) for amounts in inflow]
+    model = RNNRegressor((16,), learning_rate_init=0.01, max_iter=60, tol=0.0, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(inflow[:120], levels[:120])
+    longest = max(range(120, 150), key=lambda number: len(inflow[number]))
+    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    ax = figure.subplots()
+    steps = np.arange(1, len(inflow[longest]) + 1)
+    ax.bar(steps, inflow[longest], color="0.85", label="inflow")
+    ax.plot(steps, levels[longest], color="C0", label="level")
+    ax.plot(steps, model.predict([inflow[longest]])[0], color="C1", linestyle="--", label="predicted from the inflow")
+    ax.set(xlabel="time step", ylabel="amount")
+    ax.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "attributions": attributions,
     "gradient_flow": gradient_flow,
     "hidden_states": hidden_states,
+    "tank_level": tank_level,
 }
 
 
