@@ -23,7 +23,7 @@ from numrnn.kernels.cpu.readout import (
 from numrnn.kernels.simd import lane_count
 from numrnn.workers import Workers
 
-__all__ = ["LOSS_NAMES", "Head", "RandomFieldHead"]
+__all__ = ["LOSS_NAMES", "Head", "RandomFieldHead", "build_head"]
 
 LOSS_NAMES = (*LOSSES, *LIKELIHOODS, "crf")
 
@@ -264,21 +264,15 @@ class Head:
 class RandomFieldHead(Head):
     """Dense readout of every time step, and a linear-chain conditional random field over its outputs.
 
-    The loss is the negative log-likelihood of whole sequences of tags. The rows of a sequence share its weight.
-
-    Parameters
-    ----------
-    n_features, n_outputs : int
-        Outputs are tags.
-    dtype : dtype
-    workers : Workers
+    The loss is the negative log-likelihood of whole sequences of tags, which the outputs stand for. The rows of a
+    sequence share its weight. The parameters are those of `Head`.
     """
 
     reads_whole_sequences = True
 
-    def __init__(self, n_features: int, n_outputs: int, *, dtype: np.dtype, workers: Workers) -> None:
-        super().__init__("crf", n_features, n_outputs, dtype=dtype, workers=workers)
-        self.field = ConditionalRandomField(n_outputs, dtype)
+    def __init__(self, loss: str, n_features: int, n_outputs: int, **options: Any) -> None:
+        super().__init__(loss, n_features, n_outputs, **options)
+        self.field = ConditionalRandomField(n_outputs, self.dtype)
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         return super().parameter_shapes() | self.field.parameter_shapes()
@@ -310,6 +304,11 @@ class RandomFieldHead(Head):
         total = self.field.loss(*arguments, scale, d_logits, gradient)
         self.weights_gradient(features, d_logits, gradient)
         return total, self.features_gradient(parameters, d_logits)
+
+
+def build_head(loss: str, n_features: int, n_outputs: int, **options: Any) -> Head:
+    """The head for a loss; the arguments are those of `Head`."""
+    return (RandomFieldHead if loss == "crf" else Head)(loss, n_features, n_outputs, **options)
 
 
 def _count_target_columns(loss: str, n_outputs: int, quantile_levels: tuple[float, ...]) -> int:

@@ -8,18 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from numrnn.attention import AttentionPooling
 from numrnn.backpropagation import Backpropagation
-from numrnn.convolution import convolutions_from
 from numrnn.crf import ConditionalRandomField
-from numrnn.embedding import Embedding
-from numrnn.heads import LOSS_NAMES, Head, RandomFieldHead
+from numrnn.heads import LOSS_NAMES, RandomFieldHead, build_head
 from numrnn.kernels.cpu.losses import weight_penalty
 from numrnn.packing import Sequences
 from numrnn.parameters import Parameters, Reach
-from numrnn.stack import RecurrentStack
-from numrnn.stages import Stage
-from numrnn.trunk import Trunk
+from numrnn.trunk import build_trunk
 from numrnn.windows import per_step_passes, pooled_forward
 from numrnn.workers import Workers
 
@@ -178,9 +173,32 @@ class Network:
         self.quantile_levels = tuple(float(level) for level in quantile_levels)
         self.workers = workers
         self.takes_classes = loss in ("cross_entropy", "crf")
-        self.trunk = self._build_trunk()
+        threads = Workers() if workers is None else workers
+        self.trunk = build_trunk(
+            cell=cell,
+            input_size=input_size,
+            hidden_sizes=self.hidden_sizes,
+            bidirectional=bidirectional,
+            pooling=pooling,
+            residual=residual,
+            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            input_dropout=input_dropout,
+            embeddings=self.embeddings,
+            convolutions=self.convolutions,
+            dtype=self.dtype,
+            workers=threads,
+        )
         self.stack = self.trunk.stack
-        self.head = self._build_head()
+        self.head = build_head(
+            loss,
+            self.trunk.output_size,
+            n_outputs,
+            label_smoothing=label_smoothing,
+            quantile_levels=self.quantile_levels,
+            dtype=self.dtype,
+            workers=threads,
+        )
         self.n_target_columns = self.head.n_target_columns
         shapes = self.trunk.parameter_shapes() | self.head.parameter_shapes()
         self.parameters = Parameters(shapes, self.dtype)
@@ -198,52 +216,6 @@ class Network:
         outputs = 3 * self.stack.output_size if pooling == "attention" or self.head.reads_whole_sequences else 0
         stages = 4 * sum(stage.output_size for stage in self.trunk.stages) if self.convolutions else 0
         self._bytes_per_whole_step = self.dtype.itemsize * (outputs + stages)
-
-    def _build_trunk(self) -> Trunk:
-        stages: list[Stage] = []
-        size = self.input_size
-        if self.embeddings:
-            stages.append(Embedding(size, self.embeddings, self.dtype))
-            size = stages[-1].output_size
-        if self.convolutions:
-            workers = Workers(None) if self.workers is None else self.workers
-            stages += convolutions_from(self.convolutions, size, self.dtype, workers=workers)
-            size = stages[-1].output_size
-        stack = self._build_stack(size, self.dropout, self.recurrent_dropout, self.workers)
-        attention: AttentionPooling | None = None
-        if self.pooling == "attention":
-            size = stack.output_size
-            attention = AttentionPooling(size, size, self.dtype.name, workers=stack.workers)
-        return Trunk(stages, stack, attention=attention, input_dropout=self.input_dropout)
-
-    def _build_stack(
-        self, input_size: int, dropout: float, recurrent_dropout: float, workers: Workers | None
-    ) -> RecurrentStack:
-        return RecurrentStack(
-            self.cell,
-            input_size,
-            self.hidden_sizes,
-            bidirectional=self.bidirectional,
-            dropout=dropout,
-            recurrent_dropout=recurrent_dropout,
-            residual=self.residual,
-            dtype=self.dtype.name,
-            workers=workers,
-        )
-
-    def _build_head(self) -> Head:
-        size, workers = self.trunk.output_size, self.stack.workers
-        if self.loss_name == "crf":
-            return RandomFieldHead(size, self.n_outputs, dtype=self.dtype, workers=workers)
-        return Head(
-            self.loss_name,
-            size,
-            self.n_outputs,
-            label_smoothing=self.label_smoothing,
-            quantile_levels=self.quantile_levels,
-            dtype=self.dtype,
-            workers=workers,
-        )
 
     @property
     def uses_dropout(self) -> bool:
@@ -560,9 +532,7 @@ class Network:
         if d_outputs.shape != expected:
             raise ValueError(f"expected d_outputs of shape {expected}, got {d_outputs.shape}")
         d_outputs = np.ascontiguousarray(d_outputs, dtype=self.dtype)
-        layers = Trunk(
-            (), self._build_stack(self.stack.input_size, 0.0, 0.0, self.stack.workers), attention=self.trunk.attention
-        )
+        layers = self.trunk.layers()
         stages = {name for stage in self.trunk.stages for name in stage.parameter_shapes()}
         # The gradients of the parameters have to go somewhere.
         unused = Parameters(

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numrnn.attention import AttentionPass, AttentionPooling
+from numrnn.convolution import convolutions_from
 from numrnn.dropout import INPUT_STREAM, drop
 from numrnn.embedding import Embedding
 from numrnn.packing import Sequences
 from numrnn.stack import RecurrentPass, RecurrentStack, States
 from numrnn.stages import Stage, StagePass
+from numrnn.workers import Workers
 
-__all__ = ["Trunk", "TrunkPass"]
+__all__ = ["Trunk", "TrunkPass", "build_trunk"]
 
 
 class TrunkPass:
@@ -113,6 +116,12 @@ class Trunk:
         self.stack.initialize(parameters, rng)
         if self.attention is not None:
             self.attention.initialize(parameters, rng)
+
+    def layers(self) -> Trunk:
+        """The recurrent layers and their pooling alone, without dropout."""
+        stack = copy(self.stack)
+        stack.dropout = stack.recurrent_dropout = 0.0
+        return Trunk((), stack, attention=self.attention)
 
     # ---------------------------------------------------------------------------------------------------- whole input
     def prepare(
@@ -239,3 +248,45 @@ class Trunk:
         if d_values is not None:
             d_values[run.sequences.rows()] += d_input
         return d_input if need_input else None
+
+
+def build_trunk(
+    *,
+    cell: str,
+    input_size: int,
+    hidden_sizes: tuple[int, ...],
+    bidirectional: bool,
+    pooling: str | None,
+    residual: bool,
+    dropout: float,
+    recurrent_dropout: float,
+    input_dropout: float,
+    embeddings: Sequence[tuple[int, int, int]],
+    convolutions: Sequence[Mapping[str, Any]],
+    dtype: np.dtype,
+    workers: Workers,
+) -> Trunk:
+    """The trunk of a network of that form; the arguments are those of `Network`."""
+    stages: list[Stage] = []
+    size = input_size
+    if embeddings:
+        stages.append(Embedding(size, embeddings, dtype))
+        size = stages[-1].output_size
+    if convolutions:
+        stages += convolutions_from(convolutions, size, dtype, workers=workers)
+        size = stages[-1].output_size
+    stack = RecurrentStack(
+        cell,
+        size,
+        hidden_sizes,
+        bidirectional=bidirectional,
+        dropout=dropout,
+        recurrent_dropout=recurrent_dropout,
+        residual=residual,
+        dtype=dtype.name,
+        workers=workers,
+    )
+    attention: AttentionPooling | None = None
+    if pooling == "attention":
+        attention = AttentionPooling(stack.output_size, stack.output_size, dtype.name, workers=workers)
+    return Trunk(stages, stack, attention=attention, input_dropout=input_dropout)
