@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -217,6 +218,24 @@ def test_corrected_quantiles_do_not_cross(rng):
     assert (np.diff(quantiles) >= 0).all()
 
 
+def test_training_on_all_keeps_the_errors_of_what_was_held_out(rng):
+    y = series(rng)
+    split = quick(horizon=2, early_stopping=True).fit(y)
+    whole = quick(horizon=2, early_stopping=True, train_on_all=True).fit(y)
+    for one, other in zip(split._pool.raw + split._pool.observed, whole._pool.raw + whole._pool.observed, strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(split.scale_, whole.scale_)
+    assert whole.n_windows_ == 160 - 2 - 5 > split.n_windows_
+    assert whole.n_iter_ == np.argmax(split.validation_scores_) + 1
+    assert not np.array_equal(whole.predict(), split.predict())
+    # The last window that is trained on now forecasts the last value: without it the network is another one.
+    y[-1] += 1
+    assert not np.array_equal(
+        quick(horizon=2, early_stopping=True, train_on_all=True).fit(y)._network.parameters.flat,
+        whole._network.parameters.flat,
+    )
+
+
 # ------------------------------------------------------------------------------------------------- missing values
 def test_missing_values_are_left_out_of_loss_and_metrics(rng):
     y = series(rng, 200, n_targets=2)
@@ -348,6 +367,23 @@ def test_learns_a_season(rng):
     assert np.abs(forecast - y[228:]).max() < 0.15
 
 
+def test_memory_of_training_grows_by_less_than_twice_the_series(rng):
+    """What a minibatch takes is the same for both; windows as copies would take 300 times the series."""
+    y = rng.normal(size=16_000)
+    model = quick(window_length=300, hidden_layer_sizes=(1,), max_iter=1, batch_size=64, calibration_fraction=0)
+
+    def peak(series):
+        tracemalloc.start()
+        model.fit(series)
+        taken = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return taken
+
+    peak(y[:800])  # compiled, and buffers made, before anything is measured
+    longer, shorter = peak(y), peak(y[:2000])
+    assert longer - shorter < 2 * (y.nbytes - y[:2000].nbytes)
+
+
 # ----------------------------------------------------------------------------------------------------------- bad input
 @pytest.mark.parametrize(
     ("y", "changes", "message"),
@@ -456,9 +492,10 @@ def test_questions_that_cannot_be_answered(rng):
     with pytest.raises(NotFittedError):
         quick().predict_interval()
     model = quick(horizon=2).fit(y)
-    for steps in (0, -1, 1.5, True):
-        with pytest.raises(ValueError, match="steps must be a positive integer"):
-            model.predict(steps)
+    for steps in (0, -1, 1.5, True, "three"):
+        for ask in (model.predict, model.predict_interval, model.sample):
+            with pytest.raises(ValueError, match="steps must be a positive integer"):
+                ask(steps)
     for coverage in (0, 1, "wide"):
         with pytest.raises(ValueError, match="coverage must be a number between 0 and 1"):
             model.predict_interval(coverage=coverage)

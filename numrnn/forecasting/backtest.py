@@ -121,20 +121,20 @@ def run_backtest(
     points, quantiles = np.empty(shape), np.empty((*shape, len(wanted)))
     if not refit:
         prepared = Prepared(model._preparation, panel)
-        points[:] = model._points(prepared, series, origins, horizon)
+        points[:] = model._predictor.points(prepared, series, origins, horizon)
         if with_intervals:
             correction = _streamed_corrections(model, prepared, initial, series, origins, horizon, wanted)
-            quantiles[:] = model._quantiles(prepared, series, origins, horizon, wanted, correction)
+            quantiles[:] = model._predictor.quantiles(prepared, series, origins, horizon, wanted, correction)
     else:
         for number, end in enumerate(np.unique(origins)):
             if number:
                 model._fit_panel(panel.head(end + 1), names, traits, levels)
             chosen = np.flatnonzero(origins == end)
             prepared = Prepared(model._preparation, panel)
-            points[chosen] = model._points(prepared, series[chosen], origins[chosen], horizon)
+            points[chosen] = model._predictor.points(prepared, series[chosen], origins[chosen], horizon)
             if with_intervals:
-                correction = model._correction(model._pool, horizon, wanted)
-                quantiles[chosen] = model._quantiles(
+                correction = model._predictor.correction(model._pool, horizon, wanted)
+                quantiles[chosen] = model._predictor.quantiles(
                     prepared, series[chosen], origins[chosen], horizon, wanted, correction
                 )
     observed = panel.values[(panel.starts[series] + origins)[:, np.newaxis] + np.arange(1, horizon + 1)]
@@ -171,8 +171,8 @@ def _streamed_corrections(
     reach = prepared.preparation.settings.horizon
     first = initial - reach
     ends = [np.arange(first, max(int(length) - reach, first)) for length in prepared.panel.lengths]
-    later = ErrorPool(*model._forecasts_and_outcomes(prepared, ends), size=max(len(rows) for rows in ends))
-    pairs = zip(model._errors(pool, wanted), model._errors(later, wanted), strict=True)
+    later = ErrorPool(*model._predictor.forecasts_and_outcomes(prepared, ends), size=max(len(rows) for rows in ends))
+    pairs = zip(model._predictor.errors(pool, wanted), model._predictor.errors(later, wanted), strict=True)
     errors = [np.concatenate(pair)[:, :horizon] for pair in pairs]
     n_before = [len(part) for part in pool.observed]
     result = np.empty((len(series), horizon, errors[0].shape[2], len(wanted)))

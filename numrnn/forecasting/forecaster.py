@@ -17,15 +17,16 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from numrnn.estimators.base import RecurrentEstimator, automatic_batch_size, network_from, network_settings
-from numrnn.forecasting.calibration import ErrorPool, corrections, fewest_errors
-from numrnn.forecasting.distributions import POINT_LOSSES, Distribution, distribution, outputs_per_target
+from numrnn.forecasting.calibration import ErrorPool, fewest_errors
+from numrnn.forecasting.distributions import POINT_LOSSES, outputs_per_target
 from numrnn.forecasting.metrics import mase, naive_error
+from numrnn.forecasting.origins import Predictor
 from numrnn.forecasting.preparation import CALENDAR, TRANSFORMATIONS, Preparation, Settings
 from numrnn.forecasting.series import Panel, check_frequency, read_covariates, read_panel, read_static
 from numrnn.forecasting.windows import Prepared, Windows
 from numrnn.kernels.cpu.likelihoods import LIKELIHOODS
-from numrnn.packing import Sequences
 from numrnn.training.loop import TrainingState, train
+from numrnn.training.schedules import make_schedule
 
 if TYPE_CHECKING:
     from numrnn.forecasting.backtest import Backtest
@@ -35,8 +36,6 @@ __all__ = ["RNNForecaster", "tails"]
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-# Values that a step-by-step forecast of many origins or paths holds at once.
-_LARGEST_CHUNK = 2**22
 # What the forecaster has in common with the other estimators.
 _SHARED = (
     "hidden_layer_sizes",
@@ -111,6 +110,9 @@ class RNNForecaster(BaseEstimator):
         The share of the windows, at the end of each series, that the network is not trained on, and by which intervals
         are corrected. "auto" is 0.1 for losses of a point, else 0, where intervals are those of the learned
         distribution.
+    train_on_all : bool, default=False
+        Whether to train once more, on all windows: when the errors of the calibration are known, and for as many epochs
+        as `early_stopping` found best. The intervals stay those of the first training, which knew less.
     n_paths : int, default=500
         Sample paths that make a quantile of a distribution more than one step ahead if "recursive", or beyond the
         horizon.
@@ -210,6 +212,7 @@ class RNNForecaster(BaseEstimator):
         "seasonality": [Interval(Integral, 1, None, closed="left")],
         "frequency": "no_validation",
         "calibration_fraction": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
+        "train_on_all": ["boolean"],
         "n_paths": [Interval(Integral, 2, None, closed="left")],
     }
 
@@ -228,6 +231,7 @@ class RNNForecaster(BaseEstimator):
     seasonality: int = 1
     frequency: Any = None
     calibration_fraction: float | str = "auto"
+    train_on_all: bool = False
     n_paths: int = 500
     cell: str = "lstm"
     activation: str = "tanh"
@@ -329,8 +333,32 @@ class RNNForecaster(BaseEstimator):
             self._history = panel.tail(settings.n_history + settings.horizon)
         ends = [np.arange(begin, end) for begin, end in zip(*calibration, strict=True)]
         if sum(len(part) for part in ends):
-            self._pool = ErrorPool(*self._forecasts_and_outcomes(prepared, ends))
+            self._pool = ErrorPool(*self._predictor.forecasts_and_outcomes(prepared, ends))
+        if self.train_on_all and not self._state.interrupted:
+            self._train_on_all(Windows(prepared, first, panel.lengths - settings.block, counts=counts))
         return self
+
+    def _train_on_all(self, windows: Windows) -> None:
+        """Train a new network on all windows, as long as was best for the first one."""
+        scores = self.validation_scores_
+        n_epochs = max(int(np.argmax(scores)) + 1 if scores else self.n_iter_, 1)
+        network = self._build_network(self._preparation, len(self._levels))
+        network.initialize(self._random)
+        schedule = make_schedule(self.learning_rate, float(self.learning_rate_init), int(self.max_iter))
+        state = TrainingState()
+        with network.workers:
+            train(
+                network,
+                windows,
+                **self._training_settings(len(windows)),
+                learning_rate=schedule if self.solver != "lbfgs" else "constant",
+                max_iter=n_epochs,
+                tol=float(self.tol) if self.solver == "lbfgs" else 0.0,
+                n_iter_no_change=n_epochs,
+                state=state,
+            )
+        self._network, self._state = network, state
+        self.loss_curve_, self.n_iter_, self.n_windows_ = state.loss_curve, state.n_iter, len(windows)
 
     def _check_parameters(self) -> Array:
         """What the constraints of single parameters do not tell; the quantile levels."""
@@ -521,25 +549,29 @@ class RNNForecaster(BaseEstimator):
             self.n_jobs,
         )
 
+    def _training_settings(self, n_windows: int) -> dict[str, Any]:
+        return {
+            "solver": self.solver,
+            "learning_rate_init": float(self.learning_rate_init),
+            "alpha": float(self.alpha),
+            "batch_size": automatic_batch_size(n_windows) if isinstance(self.batch_size, str) else int(self.batch_size),
+            "max_grad_norm": self.max_grad_norm,
+            "bptt_steps": None if self.bptt_steps is None else int(self.bptt_steps),
+            "rng": self._random,
+            "verbose": bool(self.verbose),
+        }
+
     def _train(self, windows: Windows, judged: Windows | None) -> None:
-        batch = automatic_batch_size(len(windows)) if isinstance(self.batch_size, str) else int(self.batch_size)
         train(
             self._network,
             windows,
-            solver=self.solver,
+            **self._training_settings(len(windows)),
             learning_rate=self.learning_rate,
-            learning_rate_init=float(self.learning_rate_init),
-            alpha=float(self.alpha),
-            batch_size=batch,
             max_iter=int(self.max_iter),
             tol=float(self.tol),
             n_iter_no_change=self.n_iter_no_change,
             early_stopping=bool(self.early_stopping),
             validation=judged,
-            max_grad_norm=self.max_grad_norm,
-            bptt_steps=None if self.bptt_steps is None else int(self.bptt_steps),
-            rng=self._random,
-            verbose=bool(self.verbose),
             state=self._state,
         )
         if not (self._state.converged or self._state.interrupted):
@@ -550,148 +582,11 @@ class RNNForecaster(BaseEstimator):
                 stacklevel=5,  # the caller of fit
             )
 
-    # ------------------------------------------------------------------------------------------------- forecasts
-    # Forecasts are made from origins: pairs of a series and its last row that is known.
-    def _raw(self, prepared: Prepared, series: Rows, ends: Rows, steps: int) -> Array:
-        """Raw outputs for the steps after the origins (n_origins, steps, n_targets, n_raw).
-
-        Where one output of the network does not reach so far, they are those of a point.
-        """
-        settings, shape = prepared.preparation.settings, (len(ends), -1, prepared.panel.n_targets)
-        if steps <= settings.block:
-            outputs = self._network.outputs(prepared.windows(series, ends)).astype(np.float64)
-            return outputs.reshape(len(ends), settings.block, shape[2], -1)[:, :steps]
-        levels = self._roll(prepared, series, ends, steps, lambda distribution: distribution.point())
-        baselines = prepared.baselines(series, ends, steps)
-        return self._scaled(prepared, series, levels - baselines)[..., np.newaxis]
-
-    def _scaled(self, prepared: Prepared, series: Rows, differences: Array) -> Array:
-        preparation = prepared.preparation
-        return (differences - preparation.location[series][:, np.newaxis]) / preparation.scale[series][:, np.newaxis]
-
-    def _distribution(self, raw: Array, series: Rows) -> Distribution:
-        """Distributions of scaled differences, from raw outputs (n_origins, n_steps, n_targets, n_raw)."""
-        point = raw.shape[-1] == 1 and self.loss != "quantile"
-        scale = self._preparation.scale[series][:, np.newaxis]
-        return distribution(POINT_LOSSES[0] if point else self.loss, raw, self._levels, scale)
-
-    def _values(self, prepared: Prepared, series: Rows, ends: Rows, scaled: Array) -> Array:
-        """Scaled differences (n_origins, n_steps, n_targets, ...) in the units of y."""
-        preparation = prepared.preparation
-        extra = (1,) * (scaled.ndim - 3)
-        location = preparation.location[series].reshape(len(series), 1, -1, *extra)
-        scale = preparation.scale[series].reshape(len(series), 1, -1, *extra)
-        baselines = prepared.baselines(series, ends, scaled.shape[1])
-        return self._in_units(
-            preparation.restore(baselines.reshape(*baselines.shape, *extra) + location + scale * scaled)
-        )
-
-    def _in_units(self, values: Array) -> Array:
-        return np.rint(values) if self.loss == "negative_binomial" and values.ndim > 3 else values
-
-    def _roll(
-        self, prepared: Prepared, series: Rows, ends: Rows, steps: int, choose: Callable[[Distribution], Array]
-    ) -> Array:
-        """Levels of the steps after the origins (n_origins, steps, n_targets), each block read for the next one.
-
-        `choose` takes a value from each distribution.
-        """
-        preparation = prepared.preparation
-        settings, panel = preparation.settings, prepared.panel
-        block, window, n_targets = settings.block, settings.window_length, panel.n_targets
-        history = settings.n_history
-        result = np.empty((len(ends), steps, n_targets))
-        size = max(_LARGEST_CHUNK // ((history + steps + window) * preparation.n_features), 1)
-        for begin in range(0, len(ends), size):
-            chosen, last = series[begin : begin + size], ends[begin : begin + size]
-            past = (panel.starts[chosen] + last)[:, np.newaxis] + np.arange(1 - history, 1)
-            n_blocks = -(-steps // block)
-            levels = np.empty((len(last), history + n_blocks * block, n_targets))
-            levels[:, :history] = prepared.levels[past]
-            missing = np.zeros(levels.shape, dtype=bool)
-            missing[:, :history] = np.isnan(panel.values[past])
-            location = preparation.location[chosen][:, np.newaxis]
-            scale = preparation.scale[chosen][:, np.newaxis]
-            for number in range(n_blocks):
-                end = history + number * block
-                x = np.empty((len(last), window, preparation.n_features), dtype=prepared.rows.dtype)
-                rows = (prepared.row_starts[chosen] + last + number * block)[:, np.newaxis] + np.arange(1 - window, 1)
-                x[..., preparation.n_target_columns :] = prepared.rows[rows, preparation.n_target_columns :]
-                seen = levels[:, end - window - settings.n_lost : end]
-                preparation.write_targets(x, seen, missing[:, end - window : end], chosen)
-                raw = self._network.outputs(Sequences.from_padded(x)).astype(np.float64)
-                scaled = choose(self._distribution(raw.reshape(len(last), block, n_targets, -1), chosen))
-                for h in range(1, block + 1):
-                    difference = location[:, 0] + scale[:, 0] * scaled[:, h - 1]
-                    levels[:, end + h - 1] = difference + preparation.baseline(levels, end - 1, h)
-            result[begin : begin + size] = levels[:, history : history + steps]
-        return result
-
-    def _sample_levels(
-        self, prepared: Prepared, series: Rows, ends: Rows, steps: int, n_samples: int, rng: np.random.RandomState
-    ) -> Array:
-        """Levels along sample paths (n_origins, steps, n_targets, n_samples)."""
-        levels = self._roll(
-            prepared, np.repeat(series, n_samples), np.repeat(ends, n_samples), steps, lambda one: one.sample(rng)
-        )
-        return np.moveaxis(levels.reshape(len(ends), n_samples, steps, -1), 1, -1)
-
-    def _quantiles(
-        self, prepared: Prepared, series: Rows, ends: Rows, steps: int, levels: Array, correction: Array | None
-    ) -> Array:
-        """Quantiles of the values after the origins (n_origins, steps, n_targets, n_levels).
-
-        `correction`, of shape (..., steps, n_targets, n_levels), is in scaled units.
-        """
-        preparation = prepared.preparation
-        if steps <= preparation.settings.block or self.loss in POINT_LOSSES:
-            scaled = self._distribution(self._raw(prepared, series, ends, steps), series).quantiles(levels)
-            if correction is not None:
-                # Corrections of neighbouring levels may differ by more than the quantiles: they are put in order.
-                scaled = np.sort(scaled + correction, axis=-1)
-            return self._values(prepared, series, ends, scaled)
-        rng = np.random.RandomState(self._path_seed)
-        result = np.empty((len(ends), steps, prepared.panel.n_targets, len(levels)))
-        for number in range(len(ends)):  # one origin after the other: paths of all would fill the memory
-            one = slice(number, number + 1)
-            paths = self._sample_levels(prepared, series[one], ends[one], steps, int(self.n_paths), rng)
-            values = self._in_units(preparation.restore(paths))[0]
-            method: Any = "inverted_cdf" if self.loss == "negative_binomial" else "linear"  # counts stay whole
-            result[number] = np.moveaxis(np.quantile(values, levels, axis=-1, method=method), 0, -1)
-        return result
-
-    def _forecasts_and_outcomes(self, prepared: Prepared, ends: Sequence[Rows]) -> tuple[list[Array], list[Array]]:
-        """Raw outputs and what was observed, scaled, after the rows `ends` of every series."""
-        raw, observed = [], []
-        horizon = prepared.preparation.settings.horizon
-        for number, rows in enumerate(ends):
-            series = np.full(len(rows), number, dtype=np.int64)
-            raw.append(self._raw(prepared, series, rows, horizon))
-            observed.append(prepared.targets(series, rows, horizon))
-        return raw, observed
-
-    def _errors(self, pool: ErrorPool, levels: Array) -> list[Array]:
-        """Errors of earlier quantile forecasts, by series (n_forecasts, n_steps, n_targets, n_levels)."""
-
-        def quantiles_of(raw: Array, number: int, levels: Array) -> Array:
-            return self._distribution(raw, np.full(len(raw), number)).quantiles(levels)
-
-        return pool.errors(quantiles_of, levels)
-
-    def _correction(self, pool: ErrorPool | None, steps: int, levels: Array) -> Array | None:
-        """What is added to quantiles of scaled differences (steps, n_targets, n_levels)."""
-        if pool is None:
-            return None
-        return corrections(np.concatenate(self._errors(pool, levels))[:, :steps], levels)
-
     # ------------------------------------------------------------------------------------------------ prediction
     def _ready(self, steps: Any, X: Any) -> tuple[Prepared, Rows, Rows, int]:
         """The series at their ends, prepared for a forecast."""
         check_is_fitted(self, "_network")
-        steps = int(self.horizon) if steps is None else steps
-        if not isinstance(steps, Integral) or isinstance(steps, bool) or steps < 1:
-            raise ValueError(f"steps must be a positive integer or None for the horizon, got {steps!r}")
-        steps = int(steps)
+        steps = self._check_steps(steps)
         panel, settings = self._history, self._preparation.settings
         if settings.past and steps > settings.block:
             raise ValueError(
@@ -702,6 +597,12 @@ class RNNForecaster(BaseEstimator):
         future = self._future(X, steps)
         prepared = Prepared(self._preparation, panel, future, steps)
         return prepared, np.arange(len(panel)), panel.lengths - 1, steps
+
+    def _check_steps(self, steps: Any) -> int:
+        steps = int(self.horizon) if steps is None else steps
+        if not isinstance(steps, Integral) or isinstance(steps, bool) or int(steps) < 1:
+            raise ValueError(f"steps must be a positive integer or None for the horizon, got {steps!r}")
+        return int(steps)
 
     def _future(self, X: Any, steps: int) -> list[Array] | None:
         """Known covariates of the steps to come, in the order of `Settings.known`."""
@@ -738,6 +639,10 @@ class RNNForecaster(BaseEstimator):
             )
         return [array[:, columns] for array in arrays] if known else None
 
+    @property
+    def _predictor(self) -> Predictor:
+        return Predictor(self._network, self._preparation, self.loss, self._levels, int(self.n_paths), self._path_seed)
+
     def predict(self, steps: int | None = None, X: Any = None) -> Any:
         """Forecast the steps after the series.
 
@@ -763,15 +668,7 @@ class RNNForecaster(BaseEstimator):
             If `fit` was not called.
         """
         prepared, series, ends, steps = self._ready(steps, X)
-        return self._history.render(list(self._points(prepared, series, ends, steps)))
-
-    def _points(self, prepared: Prepared, series: Rows, ends: Rows, steps: int) -> Array:
-        """Point forecasts of the values after the origins (n_origins, steps, n_targets)."""
-        if steps <= prepared.preparation.settings.block:
-            scaled = self._distribution(self._raw(prepared, series, ends, steps), series).point()
-            return self._values(prepared, series, ends, scaled)
-        levels = self._roll(prepared, series, ends, steps, lambda distribution: distribution.point())
-        return prepared.preparation.restore(levels)
+        return self._history.render(list(self._predictor.points(prepared, series, ends, steps)))
 
     def predict_quantiles(self, steps: int | None = None, levels: Any = (0.1, 0.5, 0.9), X: Any = None) -> Any:
         """Quantiles of what follows the series.
@@ -795,16 +692,16 @@ class RNNForecaster(BaseEstimator):
 
     def _predict_quantiles(self, steps: int | None, levels: Any, X: Any, labels: list[Any]) -> Any:
         check_is_fitted(self, "_network")
-        wanted = self._check_levels(levels, steps)
+        wanted = self._check_levels(levels, self._check_steps(steps))
         prepared, series, ends, steps = self._ready(steps, X)
         order = np.argsort(wanted)
-        correction = self._correction(self._pool, steps, wanted[order])
-        sorted_quantiles = self._quantiles(prepared, series, ends, steps, wanted[order], correction)
+        correction = self._predictor.correction(self._pool, steps, wanted[order])
+        sorted_quantiles = self._predictor.quantiles(prepared, series, ends, steps, wanted[order], correction)
         quantiles = np.empty_like(sorted_quantiles)
         quantiles[..., order] = sorted_quantiles
         return self._history.render(list(quantiles), labels)
 
-    def _check_levels(self, levels: Any, steps: int | None) -> Array:
+    def _check_levels(self, levels: Any, steps: int) -> Array:
         try:
             wanted = np.atleast_1d(np.asarray(levels, dtype=np.float64))
         except (TypeError, ValueError) as error:
@@ -816,7 +713,7 @@ class RNNForecaster(BaseEstimator):
                 f"loss={self.loss!r} has quantiles and intervals only by a calibration; calibration_fraction is "
                 f"{self.calibration_fraction!r}"
             )
-        if self._pool is not None and (steps or 0) > self.horizon:
+        if self._pool is not None and steps > self.horizon:
             raise ValueError(
                 f"quantiles are calibrated for the horizon of {self.horizon} steps, but {steps} were asked for"
             )
@@ -894,12 +791,12 @@ class RNNForecaster(BaseEstimator):
         check_is_fitted(self, "_network")
         rng = check_random_state(random_state)
         if self.loss in POINT_LOSSES:
-            self._check_levels(0.5, steps)
+            self._check_levels(0.5, self._check_steps(steps))
         prepared, series, ends, steps = self._ready(steps, X)
         labels = list(range(int(n_samples)))
         if self.loss not in POINT_LOSSES:
-            levels = self._sample_levels(prepared, series, ends, steps, int(n_samples), rng)
-            return self._history.render(list(self._in_units(prepared.preparation.restore(levels))), labels)
+            levels = self._predictor.sample_levels(prepared, series, ends, steps, int(n_samples), rng)
+            return self._history.render(list(self._predictor.in_units(prepared.preparation.restore(levels))), labels)
         assert self._pool is not None
         errors = np.concatenate(
             [seen - raw[..., 0] for raw, seen in zip(self._pool.raw, self._pool.observed, strict=True)]
@@ -907,9 +804,9 @@ class RNNForecaster(BaseEstimator):
         errors = errors[~np.isnan(errors[:, :steps]).any(axis=(1, 2)), :steps]
         if not len(errors):
             raise ValueError("every forecast of the calibration has a missing value: there are no errors to draw from")
-        points = self._raw(prepared, series, ends, steps)
+        points = self._predictor.raw(prepared, series, ends, steps)
         drawn = np.moveaxis(errors[rng.randint(len(errors), size=(len(ends), int(n_samples)))], 1, -1)
-        return self._history.render(list(self._values(prepared, series, ends, points + drawn)), labels)
+        return self._history.render(list(self._predictor.values(prepared, series, ends, points + drawn)), labels)
 
     # ------------------------------------------------------------------------------------------------- afterwards
     def update(self, y_new: Any, X_new: Any = None) -> Self:
@@ -963,7 +860,7 @@ class RNNForecaster(BaseEstimator):
         if pool is not None:
             begins = np.maximum(old.lengths - settings.horizon, settings.n_history - 1)
             ends = [np.arange(begin, end) for begin, end in zip(begins, whole.lengths - settings.horizon, strict=True)]
-            pool = pool.extended(*self._forecasts_and_outcomes(Prepared(self._preparation, whole), ends))
+            pool = pool.extended(*self._predictor.forecasts_and_outcomes(Prepared(self._preparation, whole), ends))
         self._pool = pool
         self._history = whole.tail(settings.n_history + settings.horizon)
         return self
@@ -1011,7 +908,7 @@ class RNNForecaster(BaseEstimator):
             seen = _in_order(seen, panel.names)
         panel.follow(seen)
         prepared, series, ends, steps = self._ready(int(seen.lengths.max()), X)
-        points = self._points(prepared, series, ends, steps)
+        points = self._predictor.points(prepared, series, ends, steps)
         errors = []
         for number in range(len(panel)):
             observed = seen.values[seen.rows(number)]

@@ -145,13 +145,14 @@ class Preparation:
     location, scale : ndarray of shape (n_series, n_targets)
         Of the transformed and differenced series.
     flags : bool
-        Whether rows say which values were missing.
+        Whether rows say which values were missing: there are such values in the series to learn from.
     """
 
     def __init__(self, settings: Settings, panel: Panel, static: Array | None, dtype: np.dtype) -> None:
         self.settings = settings
         self.dtype = dtype
-        self.flags = bool(np.isnan(panel.values.sum()))
+        parts = [panel.values[panel.rows(number)] for number in range(len(panel))]
+        self.flags = any(bool(np.isnan(part.sum())) for part in parts)
         self.n_targets = panel.n_targets
         shape = (len(panel), panel.n_targets)
         self.location, self.scale = np.zeros(shape), np.ones(shape)

@@ -1,0 +1,269 @@
+"""What the experiments with forecasts have in common: the same origins for every method, baselines, records, tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import RidgeCV
+
+from benchmarks.experiments.data import data_folder
+from benchmarks.suite.machine import describe
+from numrnn import RNNForecaster
+from numrnn.forecasting import metrics
+from numrnn.forecasting.preparation import Preparation
+from numrnn.forecasting.series import read_covariates, read_panel
+from numrnn.forecasting.windows import Prepared, Windows
+
+__all__ = ["Task", "main", "run"]
+
+_ROOT = Path(__file__).resolve().parents[2]
+RESULTS = _ROOT / "benchmarks" / "results" / "forecasts"
+PAGE = _ROOT / "docs" / "forecasting.md"
+_ALPHAS = np.logspace(-2, 5, 8)
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Series, from which origins forecasts are made, and with what.
+
+    Attributes
+    ----------
+    name : str
+    title : str
+        For the table.
+    y, X
+        As for `RNNForecaster.fit`.
+    initial, step : int
+        Time steps before the first forecast, and from one to the next.
+    seasonality : int
+        Of the seasonal naive forecast.
+    models : dict of str to RNNForecaster
+        By what they are called in the table.
+    shown : sequence of int
+        Steps ahead that the table shows by themselves.
+    seeds : int, default=3
+    """
+
+    name: str
+    title: str
+    y: Any
+    X: Any
+    initial: int
+    step: int
+    seasonality: int
+    models: dict[str, RNNForecaster]
+    shown: Sequence[int]
+    seeds: int = 3
+
+
+@dataclass
+class _Origins:
+    """The forecasts that all methods have to make, and what was observed."""
+
+    series: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    observed: Array
+    naive_errors: Array
+    measured: dict[str, Any] = field(default_factory=dict)
+
+    def measure(self, forecast: Array) -> dict[str, list[float]]:
+        """Measures for each step ahead."""
+        return {
+            "mae": metrics.mae(self.observed, forecast, 0).tolist(),
+            "rmse": metrics.rmse(self.observed, forecast, 0).tolist(),
+            "mase": metrics.mase(self.observed, forecast, self.naive_errors, 0).tolist(),
+            "smape": metrics.smape(self.observed, forecast, 0).tolist(),
+        }
+
+
+def _prepare(model: RNNForecaster, task: Task) -> tuple[Prepared, Any]:
+    """The series as the forecaster reads them, with the scales of the training part."""
+    panel = read_panel(task.y, None, "mask")
+    names = None
+    if task.X is not None:
+        covariates, names = read_covariates(task.X, panel)
+        panel.covariates = np.concatenate(covariates)
+    settings = model._settings(panel, names)
+    preparation = Preparation(settings, panel.head(task.initial), None, np.dtype("float64"))
+    return Prepared(preparation, panel), settings
+
+
+def _ridge(prepared: Prepared, task: Task, origins: _Origins) -> Array:
+    """Ridge regression, its strength chosen by leave-one-out, on the windows and targets that the network is given."""
+    settings = prepared.preparation.settings
+    n_series = len(prepared.panel)
+    first = np.full(n_series, settings.n_history - 1)
+    windows = Windows(prepared, first, np.full(n_series, task.initial - settings.block))
+    sequences, targets, _ = windows.part(0, len(windows))
+
+    def flat(places: Any) -> Array:
+        starts = places.starts[:, np.newaxis] + np.arange(settings.window_length)
+        return prepared.rows[starts].reshape(len(starts), -1)
+
+    complete = ~np.isnan(targets).any(axis=1)
+    ridge = RidgeCV(_ALPHAS).fit(flat(sequences)[complete], targets[complete])
+    scaled = ridge.predict(flat(prepared.windows(origins.series, origins.ends))).reshape(origins.observed.shape)
+    preparation = prepared.preparation
+    differences = scaled * preparation.scale[origins.series] + preparation.location[origins.series]
+    return preparation.restore(differences + prepared.baselines(origins.series, origins.ends, settings.horizon)[..., 0])
+
+
+def _naive(prepared: Prepared, origins: _Origins, season: int) -> Array:
+    """The value one season before, or as many as it takes to be known; the last one observed if it is missing."""
+    preparation, panel = prepared.preparation, prepared.panel
+    levels = preparation.restore(prepared.levels)[:, 0]
+    steps = np.arange(1, origins.observed.shape[1] + 1)
+    back = steps - season * -(-steps // season)
+    return levels[(panel.starts[origins.series] + origins.ends)[:, np.newaxis] + back]
+
+
+def run(task: Task, report: Callable[[str], None] = print) -> dict[str, Any]:
+    """Make all forecasts of a task and measure them; the record as it is written."""
+    model = next(iter(task.models.values()))
+    prepared, settings = _prepare(model, task)
+    panel, horizon = prepared.panel, settings.horizon
+    ends = [np.arange(task.initial - 1, length - horizon, task.step) for length in panel.lengths]
+    series = np.concatenate([np.full(len(rows), number) for number, rows in enumerate(ends)])
+    origins = _Origins(series, np.concatenate(ends), np.empty(0), np.empty(0))
+    places = (panel.starts[series] + origins.ends)[:, np.newaxis] + np.arange(1, horizon + 1)
+    origins.observed = panel.values[places, 0]
+    training = [panel.values[panel.rows(i)][: task.initial] for i in range(len(panel))]
+    errors = np.array([metrics.naive_error(part, model.seasonality)[0] for part in training])
+    origins.naive_errors = errors[series][:, np.newaxis]
+    methods: dict[str, Any] = {
+        "naive: as the last value": origins.measure(_naive(prepared, origins, 1)),
+    }
+    if task.seasonality > 1:
+        methods[f"seasonal naive, {task.seasonality} steps"] = origins.measure(
+            _naive(prepared, origins, task.seasonality)
+        )
+    methods["ridge on the same windows"] = origins.measure(_ridge(prepared, task, origins))
+    for label, forecaster in task.models.items():
+        runs = []
+        for seed in range(task.seeds):
+            one = clone(forecaster).set_params(random_state=seed, n_jobs=1, missing="mask")
+            begin = perf_counter()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                result = one.backtest(task.y, task.X, initial=task.initial, step=task.step)
+            seconds = perf_counter() - begin
+            np.testing.assert_array_equal(result.observed, origins.observed)
+            measured = {key: values.tolist() for key, values in result.metrics.items()}
+            runs.append({**measured, "seconds": seconds})
+            report(
+                f"{task.name}, {label}, seed {seed}: MAE {np.mean(measured['mae']):.4g}, RMSE "
+                f"{np.mean(measured['rmse']):.4g}, MASE {np.mean(measured['mase']):.3f}, coverage "
+                f"{np.mean(measured.get('coverage', [np.nan])):.3f}, {seconds:.1f} s"
+            )
+        joined = {key: np.mean([one[key] for one in runs], axis=0).tolist() for key in runs[0]}
+        methods[label] = {**joined, "runs": runs}
+    return {
+        "name": task.name,
+        "title": task.title,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": describe(),
+        "n_series": len(panel),
+        "initial": task.initial,
+        "n_origins": len(series),
+        "horizon": horizon,
+        "seasonality_of_mase": int(model.seasonality),
+        "shown": list(task.shown),
+        "seeds": task.seeds,
+        "methods": methods,
+    }
+
+
+def table(record: dict[str, Any]) -> str:
+    """A record as a table in Markdown."""
+    shown = record["shown"]
+    steps = [f"MASE, {step} ahead" for step in shown]
+    if record["horizon"] > 1:
+        steps.append("MASE, all steps")
+    header = ["method", "MAE", "RMSE", *steps, "coverage of 90 % intervals"]
+    best = min(np.mean(measured["mase"]) for measured in record["methods"].values())
+    lines = [
+        f"**{record['title']}** ({record['n_origins']:,} forecasts, horizon {record['horizon']}, "
+        f"{record['seeds']} seed{'s' if record['seeds'] > 1 else ''})",
+        "",
+        "| " + " | ".join(header) + " |",
+        "|---|" + "---:|" * (len(header) - 1),
+    ]
+    for name, measured in record["methods"].items():
+        mean = float(np.mean(measured["mase"]))
+        cells = [f"{np.mean(measured['mae']):.4g}", f"{np.mean(measured['rmse']):.4g}"]
+        cells += [f"{measured['mase'][step - 1]:.3f}" for step in shown]
+        if record["horizon"] > 1:
+            cells.append(f"{mean:.3f}")
+        if mean == best:
+            cells[-1] = f"**{cells[-1]}**"
+        cells.append(f"{100 * np.mean(measured['coverage']):.1f} %" if "coverage" in measured else "")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def update_page() -> None:
+    """Write the tables of all records into the page."""
+    text = PAGE.read_text(encoding="utf-8")
+    for path in sorted(RESULTS.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        begin, end = f"<!-- {record['name']}: begin -->", f"<!-- {record['name']}: end -->"
+        pattern = re.compile(rf"(?<={re.escape(begin)}\n).*?(?={re.escape(end)})", flags=re.DOTALL)
+        text = pattern.sub(lambda _, record=record: table(record) + "\n", text)  # type: ignore[misc]
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def main(module: str, tasks: Callable[[Path, bool], list[Task]], arguments: Sequence[str] | None = None) -> int:
+    """Run the tasks of a script; see its ``--help``.
+
+    ``tasks(data_folder, quick)`` makes them.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.experiments.{module}")
+    parser.add_argument("names", nargs="*", help="tasks; default: all")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the data sets; default: $NUMRNN_DATA")
+    parser.add_argument("--quick", action="store_true", help="one epoch, one seed, nothing written")
+    options = parser.parse_args(arguments)
+    made = tasks(data_folder(options.data), options.quick)
+    unknown = set(options.names) - {task.name for task in made}
+    if unknown:
+        parser.error(f"there is no task {sorted(unknown)[0]!r}; there are {', '.join(task.name for task in made)}")
+    for task in made:
+        if options.names and task.name not in options.names:
+            continue
+        record = run(task, lambda text: print(text, flush=True))
+        print(f"\n{table(record)}\n", flush=True)
+        if not options.quick:
+            RESULTS.mkdir(parents=True, exist_ok=True)
+            path = RESULTS / f"{task.name}.json"
+            path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            update_page()
+            print(f"Written: {path}", flush=True)
+    return 0
+
+
+def quickly(tasks: list[Task]) -> list[Task]:
+    """One epoch and one seed, to see that everything works."""
+    return [
+        Task(
+            **{
+                **task.__dict__,
+                "seeds": 1,
+                "step": 50 * task.step,
+                "models": {label: clone(model).set_params(max_iter=1) for label, model in task.models.items()},
+            }
+        )
+        for task in tasks
+    ]

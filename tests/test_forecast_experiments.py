@@ -1,0 +1,95 @@
+"""Experiments with forecasts: every method has the same origins, baselines are what they are called, tables say it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import RidgeCV
+
+from numrnn import RNNForecaster
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def forecasts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.syspath_prepend(str(ROOT))
+    module = importlib.import_module("benchmarks.experiments.forecasts")
+    monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(module, "PAGE", tmp_path / "page.md")
+    (tmp_path / "page.md").write_text("before\n<!-- toy: begin -->\nold\n<!-- toy: end -->\nafter\n", encoding="utf-8")
+    return module
+
+
+def toy(forecasts, y, **changes):
+    model = RNNForecaster(
+        (3,), horizon=2, window_length=4, max_iter=1, calibration_fraction=0.3, random_state=0, **changes
+    )
+    return forecasts.Task("toy", "A toy", y, None, 80, 3, 6, {"GRU 3": model}, (1, 2), seeds=1)
+
+
+def test_a_record_has_every_method_and_becomes_a_table(forecasts, rng, tmp_path):
+    y = rng.normal(size=120).cumsum() + 20
+    task = toy(forecasts, y)
+    assert forecasts.main("toy", lambda data, quick: [task], ["--data", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "results" / "toy.json").read_text(encoding="utf-8"))
+    origins = np.arange(80, 119, 3)
+    assert record["n_origins"] == len(origins)
+    observed = y[origins[:, None] + np.arange(2)]
+    unit = np.abs(np.diff(y[:80])).mean()
+    naive = record["methods"]["naive: as the last value"]
+    np.testing.assert_allclose(naive["mase"], np.abs(observed - y[origins - 1][:, None]).mean(axis=0) / unit)
+    seasonal = record["methods"]["seasonal naive, 6 steps"]
+    np.testing.assert_allclose(seasonal["mae"], np.abs(observed - y[origins[:, None] - 6 + np.arange(2)]).mean(axis=0))
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert page.startswith("before\n<!-- toy: begin -->\n**A toy** (13 forecasts, horizon 2, 1 seed)\n")
+    assert "| ridge on the same windows |" in page
+    assert "old" not in page
+    assert page.endswith("<!-- toy: end -->\nafter\n")
+
+
+@pytest.mark.parametrize("changes", [{}, {"difference": 1}, {"transformation": "log"}])
+def test_ridge_is_fitted_to_the_windows_of_the_training_part(forecasts, changes, rng):
+    y = np.exp(rng.normal(size=120) / 5).cumsum() / np.arange(5, 125)
+    record = forecasts.run(toy(forecasts, y, **changes), report=lambda text: None)
+    level = np.log(y) if "transformation" in changes else y
+    if "difference" in changes:
+        inputs = np.concatenate([[0], np.diff(y)])
+        targets = np.stack([y[i + 1 : i + 3] - y[i] for i in range(118)])
+    else:
+        inputs = level
+        targets = np.stack([level[i + 1 : i + 3] for i in range(118)])
+    first = 4 if "difference" in changes else 3
+    learned = inputs[first - 3 : 80]
+    inputs = (inputs - learned.mean()) / learned.std()
+    windows = np.stack([inputs[i - 3 : i + 1] for i in range(3, 118)])
+    scaled = (targets - learned.mean()) / learned.std()
+    ridge = RidgeCV(np.logspace(-2, 5, 8)).fit(windows[first - 3 : 75], scaled[first:78])
+    ends = np.arange(79, 118, 3)
+    forecast = ridge.predict(windows[ends - 3]) * learned.std() + learned.mean()
+    if "difference" in changes:
+        forecast += y[ends][:, None]
+    forecast = np.exp(forecast) if "transformation" in changes else forecast
+    expected = np.abs(forecast - y[ends[:, None] + [1, 2]]).mean(axis=0)
+    np.testing.assert_allclose(record["methods"]["ridge on the same windows"]["mae"], expected, rtol=1e-6)
+
+
+def test_the_tasks_of_pm25_can_be_made_from_the_package(forecasts, tmp_path):
+    module = importlib.import_module("benchmarks.experiments.pm25")
+    tasks = module.tasks(tmp_path, True)
+    assert [task.name for task in tasks] == ["pm25_next_hour", "pm25_next_day", "pm25_next_hour_one_year"]
+    y, X = tasks[0].y, tasks[0].X
+    assert np.isnan(y).sum() == 2067
+    assert tasks[0].initial == 35064
+    assert np.isfinite(X).all()
+    assert all(model.max_iter == 1 for task in tasks for model in task.models.values())
+
+
+def test_an_unknown_task_is_an_error(forecasts, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        forecasts.main("toy", lambda data, quick: [], ["nothing", "--data", str(tmp_path)])
+    assert "there is no task 'nothing'" in capsys.readouterr().err
