@@ -14,6 +14,7 @@ _HOMES = {
     "RNN": "numrnn.layers",
     "Convolution": "numrnn.estimators",
     "RNNClassifier": "numrnn.estimators",
+    "RNNLanguageModel": "numrnn.language",
     "RNNRegressor": "numrnn.estimators",
     "RNNForecaster": "numrnn.forecasting",
     "RNNTagger": "numrnn.estimators",
@@ -37,6 +38,7 @@ __all__ = [
     "PerStep",
     "RNNClassifier",
     "RNNForecaster",
+    "RNNLanguageModel",
     "RNNRegressor",
     "RNNTagger",
     "SequenceEncoder",
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from numrnn import datasets, inspection, metrics, plots
     from numrnn.estimators import Convolution, RNNClassifier, RNNRegressor, RNNTagger
     from numrnn.forecasting import RNNForecaster
+    from numrnn.language import RNNLanguageModel
     from numrnn.layers import GRU, LSTM, RNN
     from numrnn.persistence import ModelFileError, load
     from numrnn.pipelines import compile_pipeline

@@ -49,6 +49,8 @@ class Backpropagation:
         self.output_dropout = output_dropout
         self.parameters = parameters
         self.gradient = gradient
+        # Where the last batch ended, if it was taken in one window.
+        self.final_state: States | None = None
 
     def accumulate(
         self,
@@ -58,12 +60,13 @@ class Backpropagation:
         scale: float,
         bptt_steps: int | None,
         dropout_seed: int,
+        state: States | None = None,
     ) -> float:
         """Add a batch to the gradient; return its sum of weight * loss.
 
         Parameters
         ----------
-        sequences, targets, weights, bptt_steps, dropout_seed
+        sequences, targets, weights, bptt_steps, dropout_seed, state
             As for `Network.loss_and_gradient`.
         scale : float
             Factor of the gradient.
@@ -72,7 +75,7 @@ class Backpropagation:
         d_prepared = self.trunk.gradient_of_prepared(passes)
         arguments = (prepared, targets, weights, scale, dropout_seed, d_prepared)
         if bptt_steps is None or bptt_steps >= prepared.max_length:
-            total = self._at_once(*arguments)
+            total = self._at_once(*arguments, state)
         elif self.pooling is None and not self.head.reads_whole_sequences:
             total = self._step_by_step(*arguments, bptt_steps)
         elif self.pooling == "last":
@@ -95,6 +98,7 @@ class Backpropagation:
         run = self.trunk.forward(
             self.parameters, sequences, state=state, pooling=self.pooling, training=True, dropout_seed=dropout_seed
         )
+        self.final_state = run.state
         total, d_features = self._read_out(run.output, sequences.lengths, targets, weights, scale, dropout_seed)
         self.trunk.backward(run, self.parameters, d_features, self.gradient, d_values=d_values)
         return total

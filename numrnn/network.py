@@ -14,6 +14,7 @@ from numrnn.heads import LOSS_NAMES, RandomFieldHead, build_head
 from numrnn.kernels.cpu.losses import weight_penalty
 from numrnn.packing import Sequences
 from numrnn.parameters import Parameters, Reach
+from numrnn.stack import States
 from numrnn.trunk import build_trunk
 from numrnn.windows import per_step_passes, pooled_forward
 from numrnn.workers import Workers
@@ -99,6 +100,8 @@ class Network:
         Of the last call of `loss_and_gradient`; `reach` says which parts of it can be other than zero.
     n_target_columns : int
         Columns of the targets; `n_outputs`, but for the losses that have several raw outputs for a target.
+    final_state : list of ndarray or None
+        Of the recurrent layers after the last batch in `loss_and_gradient`, if that was one window of time.
     weight_spans : tuple of two ndarrays of int64
         First and past-the-end elements of the weights (not biases, not embeddings) in `parameters.flat`.
     takes_classes : bool
@@ -209,6 +212,7 @@ class Network:
             np.array([span.stop for span in weights], dtype=np.int64),
         )
         self._everything = Reach.all_of(self.parameters.size)
+        self.final_state: States | None = None
         # What a time step costs in a window, and what it costs for as long as its sequence is worked on.
         layers = 8 * sum(self.hidden_sizes) * (1 + bool(bidirectional))
         copies = 3 * self.stack.input_size if self.embeddings or input_dropout else 0
@@ -422,6 +426,7 @@ class Network:
         alpha: float = 0.0,
         bptt_steps: int | None = None,
         dropout_seed: int = 0,
+        state: States | None = None,
     ) -> float:
         """Loss of a batch in training; its gradient is written to `gradient`.
 
@@ -439,6 +444,9 @@ class Network:
             A window that holds the longest sequence gives the exact gradient.
         dropout_seed : int, default=0
             Chooses the units that dropout removes.
+        state : list of ndarray, default=None
+            Initial states of the recurrent layers, such as the `final_state` after the window of time before this
+            batch, into which no gradient flows. The batch is then one window, whatever memory it takes.
 
         Returns
         -------
@@ -448,10 +456,12 @@ class Network:
         Raises
         ------
         ValueError
-            If `bptt_steps` is given for a bidirectional network or is not positive.
+            If `bptt_steps` is given for a bidirectional network or is not positive, or beside a state.
         """
         self._check_sequences(sequences)
         targets, weights = self._check_targets(sequences, targets, weights)
+        if state is not None and (self.bidirectional or bptt_steps is not None):
+            raise ValueError("a state is for a batch that is one window, and for networks of one direction")
         if bptt_steps is not None:
             if self.bidirectional:
                 raise ValueError(
@@ -470,8 +480,8 @@ class Network:
         )
         total = 0.0
         costs = self._cost(sequences.lengths, bptt_steps)
-        if int(costs.sum()) <= _TRAINING_BYTES:
-            total = backpropagation.accumulate(sequences, targets, weights, scale, bptt_steps, dropout_seed)
+        if state is not None or int(costs.sum()) <= _TRAINING_BYTES:
+            total = backpropagation.accumulate(sequences, targets, weights, scale, bptt_steps, dropout_seed, state)
         else:
             row_ends = np.cumsum(sequences.lengths if self.pooling is None else np.ones(len(sequences), dtype=np.int64))
             first = 0
@@ -481,6 +491,7 @@ class Network:
                 seed = (dropout_seed + 7919 * number) % 2**31
                 part = _range(sequences, chunk)
                 total += backpropagation.accumulate(part, targets[rows], weights[rows], scale, bptt_steps, seed)
+        self.final_state = backpropagation.final_state
         loss = total * scale
         if alpha and total_weight:
             loss += weight_penalty(self.parameters.flat, self.gradient.flat, *self.weight_spans, alpha * scale)

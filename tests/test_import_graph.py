@@ -60,6 +60,7 @@ DOORS = {
         "numrnn.text",
         "numrnn.steps",
         "numrnn.pipelines",
+        "numrnn.language",
         "numrnn.metrics",
         "numrnn.datasets",
         "numrnn.demo",

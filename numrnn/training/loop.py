@@ -20,6 +20,7 @@ from numrnn.training.progress import Progress
 from numrnn.training.schedules import Schedule, make_schedule
 from numrnn.training.solvers import SOLVERS, AdamW, Solver
 from numrnn.training.state import TrainingState
+from numrnn.training.streams import StreamWindows
 
 __all__ = ["TrainingState", "train"]
 
@@ -147,7 +148,13 @@ def train(
     # has shown it, until then those at the beginning of the one before.
     epoch_begin, last_good = parameters.copy(), parameters.copy()
     judge = _make_judge(network, validation, scorer) if early_stopping and validation is not None else None
-    progress = Progress(1 if incremental else max_iter, n_sequences, verbose=verbose)
+    per_step = network.pooling is None
+    progress = Progress(
+        1 if incremental else max_iter,
+        data.n_rows if per_step else n_sequences,
+        unit="steps" if per_step else "samples",
+        verbose=verbose,
+    )
     try:
         for _ in range(1 if incremental else max_iter):
             epoch_begin[:] = parameters
@@ -156,6 +163,7 @@ def train(
             shuffled: TrainingSource = data.reorder(order)
             seeds = rng.randint(0, 2**31 - 1, size=len(bounds)).tolist() if network.uses_dropout else [0] * len(bounds)
             loss_sum = 0.0
+            carried = None
             for number, (begin, end) in enumerate(bounds):
                 batch_sequences, batch_targets, batch_weights = shuffled.part(begin, end)
                 loss = network.loss_and_gradient(
@@ -165,7 +173,9 @@ def train(
                     alpha=penalty,
                     bptt_steps=bptt_steps,
                     dropout_seed=seeds[number],
+                    state=carried,
                 )
+                carried = network.final_state if isinstance(data, StreamWindows) else None
                 finite = math.isfinite(loss)
                 reach = network.reach()
                 if finite and number == 0:

@@ -9,22 +9,25 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """One line on the terminal: epochs done, time left, loss, validation score and sequences per second.
+    """One line on the terminal: epochs done, time left, loss, validation score and rate.
 
     Parameters
     ----------
     n_epochs : int
         How many epochs there will be at most.
-    n_sequences : int
-        Sequences in an epoch.
+    n_units : int
+        What an epoch consists of, for the rate: sequences or time steps.
+    unit : str, default="samples"
     verbose : bool
         If false, nothing is shown (and tqdm is not imported).
     file : text stream, default=None
         Where to write instead of the standard error stream.
     """
 
-    def __init__(self, n_epochs: int, n_sequences: int, *, verbose: bool, file: TextIO | None = None) -> None:
-        self._n_sequences = n_sequences
+    def __init__(
+        self, n_epochs: int, n_units: int, *, unit: str = "samples", verbose: bool, file: TextIO | None = None
+    ) -> None:
+        self._n_units, self._unit = n_units, unit
         self._bar: Any = None
         if verbose:
             from tqdm import tqdm
@@ -37,12 +40,12 @@ class Progress:
         if self._bar is None:
             return
         now = time.perf_counter()
-        rate = self._n_sequences / max(now - self._began, 1e-9)
+        rate = self._n_units / max(now - self._began, 1e-9)
         self._began = now
         shown = f"loss={loss:.4g}"
         if validation_score is not None:
             shown += f", validation={validation_score:.4g}"
-        self._bar.set_postfix_str(f"{shown}, {rate:.3g} samples/s", refresh=False)
+        self._bar.set_postfix_str(f"{shown}, {rate:.3g} {self._unit}/s", refresh=False)
         self._bar.update(1)
 
     def close(self) -> None:

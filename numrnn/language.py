@@ -1,0 +1,806 @@
+"""Language models: the next symbol of a text, given those before it."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from numrnn.compiled import CompiledNetwork, compile_network
+from numrnn.estimators.base import RecurrentEstimator
+from numrnn.kernels.cpu.sampling import SYMBOLS
+from numrnn.network import Network
+from numrnn.packing import Sequences
+from numrnn.text import UNKNOWN, SequenceEncoder
+from numrnn.training.loop import TrainingState, train
+from numrnn.training.streams import StreamWindows
+from numrnn.workers import Workers
+
+__all__ = ["RNNLanguageModel"]
+
+# A word with the blank before it, or what is neither word nor blank: joined they are the text again.
+_WORD = re.compile(r" ?\w+| ?[^\w\s]+|\s")
+# Symbols that are drawn at a time while somebody reads along, or an end is looked for.
+_CHUNK = 64
+# Streams in which held-out text is read at the same time, and symbols below which another is not worth it.
+_VALIDATION_STREAMS, _SHORTEST_STREAM = 16, 1000
+_SHOWN = 30
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text)
+
+
+class RNNLanguageModel(BaseEstimator):
+    """Recurrent network that predicts the next character, word or other symbol, and so writes text.
+
+    Symbols are embedded, read by a stack of recurrent layers, and a dense layer gives the logits of the next symbol.
+
+    A single training text is cut into as many contiguous streams as `batch_size` says, which are read side by side in
+    windows of `bptt_steps` symbols; the state flows from each window into the next, gradients do not [1]_. Of several
+    texts each is read by itself, `batch_size` of them side by side, and the model learns how texts begin and end.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default=(128,)
+        Units of each recurrent layer, from the input up.
+    analyzer : {"char", "word"} or callable, default="char"
+        What a symbol is: a character; a word with the blank before it, or a run of punctuation; or what a function from
+        a text to a list of symbols returns. Texts that are lists are taken as they are.
+    max_features, min_df : int or None, int or float, default=None, 1
+        Which symbols the vocabulary has, see `SequenceEncoder`; `min_df` counts texts. Others are "unknown".
+    embedding_dim : int, default=64
+        Length of a symbol's vector.
+    cell : {"lstm", "gru", "rnn"}, default="lstm"
+    residual : bool, default=False
+        Whether the input of a layer is added to its output, from the second layer up.
+    dropout, input_dropout, recurrent_dropout, output_dropout : float in [0, 1), default=0.0
+        Share of what is left out in training: between layers, of the embedded symbols, of the hidden states on their
+        way to the next step (one mask for a window), and before the readout.
+    solver : {"adam", "adamw", "sgd", "rmsprop"}, default="adam"
+    learning_rate_init : float, default=2e-3
+    learning_rate : {"constant", "step", "cosine", "adaptive"} or callable, default="constant"
+        As of `RNNClassifier`.
+    alpha : float, default=0.0
+        Strength of the L2 penalty (for "adamw" of the weight decay).
+    batch_size : int, default=64
+        Streams of a single text (fewer if it is too short for so many windows), or texts in a minibatch.
+    bptt_steps : int, default=100
+        Symbols of a window.
+    max_iter : int, default=10
+        Epochs at most.
+    tol, n_iter_no_change : float, int, default=1e-4, 10
+        When training stops for want of improvement, as of `RNNClassifier`.
+    early_stopping : bool, default=False
+        Whether to judge every epoch by held-out text, and to end with the best epoch's parameters.
+    validation_fraction : float in (0, 1), default=0.1
+        The tail of the text (of several, the last texts) that is held out for early stopping.
+    max_grad_norm : float or None, default=1.0
+        Longer gradients are scaled to this norm [2]_.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the present parameters.
+    random_state : int, RandomState or None, default=None
+    dtype : {"float32", "float64"}, default="float32"
+    n_jobs : int or None, default=None
+        Threads; results do not depend on it.
+    verbose : bool, default=False
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    symbols_ : list
+        The vocabulary: ``symbols_[i]`` has the id ``i``. The first one stands for unknown symbols; for a model of
+        several texts the last one is the boundary between them.
+    loss_curve_ : list of float
+        Mean loss of each epoch in nats per symbol, with dropout.
+    validation_scores_ : list of float or None
+        Mean log-likelihood of a held-out symbol after each epoch, with `early_stopping`.
+    best_validation_score_ : float or None
+    n_iter_ : int
+        Epochs of the last `fit`.
+    n_parameters_ : int
+
+    References
+    ----------
+    .. [1] Mikolov, T. et al. (2010). Recurrent neural network based language model. Interspeech.
+    .. [2] Pascanu, R., Mikolov, T. and Bengio, Y. (2013). On the difficulty of training recurrent neural networks.
+       ICML.
+
+    Examples
+    --------
+    >>> from numrnn import RNNLanguageModel
+    >>> model = RNNLanguageModel((32,), batch_size=4, bptt_steps=20, learning_rate_init=0.01, max_iter=40, tol=0.0)
+    >>> model = model.set_params(random_state=0).fit("how much wood would a woodchuck chuck " * 20)
+    >>> model.generate("how much ", length=14, temperature=0)
+    'wood would a w'
+    >>> model.perplexity("a woodchuck") < 2
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **{
+            name: RecurrentEstimator._parameter_constraints[name]
+            for name in (
+                "hidden_layer_sizes",
+                "cell",
+                "residual",
+                "dropout",
+                "input_dropout",
+                "recurrent_dropout",
+                "output_dropout",
+                "learning_rate_init",
+                "learning_rate",
+                "alpha",
+                "max_iter",
+                "tol",
+                "n_iter_no_change",
+                "early_stopping",
+                "validation_fraction",
+                "max_grad_norm",
+                "warm_start",
+                "random_state",
+                "dtype",
+                "n_jobs",
+                "verbose",
+            )
+        },
+        "analyzer": [StrOptions({"char", "word"}), callable],
+        "max_features": [Interval(Integral, 1, None, closed="left"), None],
+        "min_df": [Interval(Real, 0, None, closed="left")],
+        "embedding_dim": [Interval(Integral, 1, None, closed="left")],
+        "solver": [StrOptions({"adam", "adamw", "sgd", "rmsprop"})],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "bptt_steps": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    _network: Network
+    _state: TrainingState
+    _random: np.random.RandomState
+    _several: bool
+    symbols_: list[Any]
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (128,),
+        *,
+        analyzer: Any = "char",
+        max_features: int | None = None,
+        min_df: int | float = 1,
+        embedding_dim: int = 64,
+        cell: str = "lstm",
+        residual: bool = False,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        output_dropout: float = 0.0,
+        solver: str = "adam",
+        learning_rate_init: float = 2e-3,
+        learning_rate: Any = "constant",
+        alpha: float = 0.0,
+        batch_size: int = 64,
+        bptt_steps: int = 100,
+        max_iter: int = 10,
+        tol: float = 1e-4,
+        n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        max_grad_norm: float | None = 1.0,
+        warm_start: bool = False,
+        random_state: Any = None,
+        dtype: Any = "float32",
+        n_jobs: int | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.analyzer = analyzer
+        self.max_features = max_features
+        self.min_df = min_df
+        self.embedding_dim = embedding_dim
+        self.cell = cell
+        self.residual = residual
+        self.dropout = dropout
+        self.input_dropout = input_dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.output_dropout = output_dropout
+        self.solver = solver
+        self.learning_rate_init = learning_rate_init
+        self.learning_rate = learning_rate
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.bptt_steps = bptt_steps
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.max_grad_norm = max_grad_norm
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.dtype = dtype
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    # ------------------------------------------------------------------------------------------------------ training
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn from text.
+
+        Parameters
+        ----------
+        X : str, or list of str or of sequences of symbols
+            One text, or several.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If X is empty or shorter than two symbols, if a text has a symbol that a warm start does not know, or if a
+            parameter is out of range.
+        FloatingPointError
+            If the loss stops being finite. The model has the parameters of the last good epoch then.
+        """
+        self._check_sizes()
+        return self._fit(X, reset=not (self.warm_start and hasattr(self, "_network")), incremental=False)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """One epoch over X; the first call builds the vocabulary, which must hold the symbols of later ones.
+
+        Parameters
+        ----------
+        X : str, or list of str or of sequences of symbols
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+        """
+        self._check_sizes()
+        if self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        return self._fit(X, reset=not hasattr(self, "_network"), incremental=True)
+
+    def _fit(self, X: Any, *, reset: bool, incremental: bool) -> Self:
+        texts, several = _texts(X)
+        if reset:
+            encoder = SequenceEncoder(
+                analyzer=self._split, max_features=self.max_features, min_df=self._least_documents(len(texts))
+            )
+            index = dict(encoder.fit(texts).vocabulary_)
+            parts = [_look_up(self._split(text), index) for text in texts]
+            symbols: list[Any] = ["", *index]
+        else:
+            if several and not self._several:
+                raise ValueError(
+                    "the model was fitted on a single text, and has no boundary between several; got a list"
+                )
+            several = self._several
+            parts, symbols = [self._ids_of(text) for text in texts], self.symbols_
+        boundary = [len(symbols) - (0 if reset else 1)] if several else []
+        held_out: list[NDArray[np.int64]] = []
+        if self.early_stopping:
+            parts, held_out = self._hold_out(parts, several)
+        ids = _joined(parts, boundary)
+        if len(ids) < 2:
+            raise ValueError(f"a language model needs at least 2 symbols to learn from, got {len(ids)}")
+        if reset:
+            if several:
+                symbols = [*symbols, ""]
+            self._random = check_random_state(self.random_state)
+            network = self._build_network(len(symbols))
+            network.initialize(self._random)
+            self._network, self._state = network, TrainingState()
+            self.symbols_, self._several = symbols, several
+            self._index = index
+            self._knows_unknown = bool((ids == UNKNOWN).any())
+            self._frequencies = np.bincount(ids, minlength=len(symbols)) / len(ids)
+        elif not incremental:
+            self._state.no_improvement_count = 0
+        self._compiled: CompiledNetwork | None = None
+        training: dict[str, Any]
+        data: tuple[Any, ...]
+        validation: Any = None
+        if several:
+            # Each text by itself, from its boundary to its boundary.
+            training = {"batch_size": int(self.batch_size), "bptt_steps": int(self.bptt_steps)}
+            data = _one_by_one(parts, boundary, self.dtype)
+            validation = (*_one_by_one(held_out, boundary, self.dtype), None) if held_out else None
+        else:
+            training = {"batch_size": 1, "shuffle": False}
+            streams = _in_streams(ids, int(self.batch_size), int(self.bptt_steps), self.dtype)
+            data = (StreamWindows(*streams, int(self.bptt_steps)),)
+            if held_out:
+                streams = _in_streams(held_out[0], _VALIDATION_STREAMS, _SHORTEST_STREAM, self.dtype)
+                validation = (*streams, None)
+        state = self._state
+        try:
+            train(
+                self._network,
+                *data,
+                solver=self.solver,
+                learning_rate=self.learning_rate,
+                learning_rate_init=float(self.learning_rate_init),
+                alpha=float(self.alpha),
+                max_iter=int(self.max_iter),
+                tol=float(self.tol),
+                n_iter_no_change=self.n_iter_no_change,
+                early_stopping=validation is not None,
+                validation=validation,
+                max_grad_norm=self.max_grad_norm,
+                **training,
+                rng=self._random,
+                verbose=bool(self.verbose),
+                state=state,
+                incremental=incremental,
+            )
+        finally:
+            # Also after an error: the network then has its last good parameters, and is as fitted as it can be.
+            if self._network.workers is not None:
+                self._network.workers.close()
+            self.loss_curve_ = state.loss_curve
+            self.validation_scores_ = state.validation_scores if self.early_stopping else None
+            self.best_validation_score_ = state.best_validation_score if self.early_stopping else None
+            self.n_iter_ = state.n_epochs if incremental else state.n_iter
+            self.n_parameters_ = self._network.n_parameters
+        if not (incremental or state.converged or state.interrupted) and not self.early_stopping:
+            warnings.warn(
+                f"Maximum number of epochs ({self.max_iter}) reached and the optimization hasn't converged yet.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        return self
+
+    def _check_sizes(self) -> None:
+        sizes = self._hidden_sizes()
+        if not sizes or any(not isinstance(size, Integral) or size < 1 for size in sizes):
+            raise ValueError(
+                "The 'hidden_layer_sizes' parameter of RNNLanguageModel must be a positive integer or a sequence of "
+                f"them. Got {self.hidden_layer_sizes!r} instead."
+            )
+        if self.n_jobs == 0:
+            raise ValueError("The 'n_jobs' parameter of RNNLanguageModel must be None or a nonzero integer. Got 0.")
+
+    def _hidden_sizes(self) -> tuple[Any, ...]:
+        sizes = self.hidden_layer_sizes
+        return (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
+
+    def _build_network(self, n_symbols: int) -> Network:
+        return Network(
+            cell="rnn_tanh" if self.cell == "rnn" else self.cell,
+            input_size=1,
+            hidden_sizes=tuple(int(size) for size in self._hidden_sizes()),
+            n_outputs=n_symbols,
+            pooling=None,
+            loss="cross_entropy",
+            embeddings=((0, n_symbols, int(self.embedding_dim)),),
+            residual=bool(self.residual),
+            dropout=float(self.dropout),
+            input_dropout=float(self.input_dropout),
+            recurrent_dropout=float(self.recurrent_dropout),
+            output_dropout=float(self.output_dropout),
+            dtype=np.dtype(self.dtype).name,
+            workers=Workers(self.n_jobs),
+        )
+
+    def _least_documents(self, n_texts: int) -> Any:
+        least = self.min_df
+        return int(least) if isinstance(least, Integral) else float(least)
+
+    def _hold_out(
+        self, parts: list[NDArray[np.int64]], several: bool
+    ) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+        """The tail of the text, or the last texts, for validation."""
+        if several:
+            kept = len(parts) - math.ceil(len(parts) * self.validation_fraction)
+            training, held_out = parts[:kept], parts[kept:]
+        else:
+            cut = len(parts[0]) - math.ceil(len(parts[0]) * self.validation_fraction)
+            training, held_out = [parts[0][:cut]], [parts[0][cut:]]
+        if not training or sum(map(len, held_out)) < 2:
+            raise ValueError(
+                "early stopping needs text to train on and at least 2 symbols to validate with: validation_fraction="
+                f"{self.validation_fraction!r} leaves {sum(map(len, training))} and {sum(map(len, held_out))} symbols"
+            )
+        return training, held_out
+
+    # ------------------------------------------------------------------------------------------------------- symbols
+    def _split(self, text: Any) -> list[Any]:
+        if not isinstance(text, str):
+            return list(text)
+        return (
+            list(text)
+            if self.analyzer == "char"
+            else _words(text)
+            if self.analyzer == "word"
+            else list(self.analyzer(text))
+        )
+
+    def _ids_of(self, text: Any) -> NDArray[np.int64]:
+        """Ids of a text's symbols; unknown ones are an error if training had none."""
+        symbols = self._split(text)
+        ids = _look_up(symbols, self._index)
+        if not self._knows_unknown:
+            unknown = np.flatnonzero(ids == UNKNOWN)
+            if len(unknown):
+                raise ValueError(
+                    f"symbol {unknown[0]} of the text, {symbols[unknown[0]]!r}, is not one of the {len(self._index)} "
+                    f"symbols of the training text, such as {list(self._index)[:_SHOWN]}; training with min_df or "
+                    "max_features makes a model that knows unknown symbols"
+                )
+        return ids
+
+    def _text_of(self, ids: NDArray[np.int64]) -> Any:
+        """A string if the symbols are strings, else a list."""
+        symbols = [self.symbols_[number] for number in ids]
+        return "".join(symbols) if all(isinstance(symbol, str) for symbol in symbols) else symbols
+
+    # ----------------------------------------------------------------------------------------------------- judgement
+    def log_likelihood(self, X: Any) -> NDArray[np.float64]:
+        """The logarithm of the probability of each text.
+
+        Parameters
+        ----------
+        X : str, or list of str or of sequences of symbols
+
+        Returns
+        -------
+        log_likelihoods : ndarray of float64, shape (n_texts,)
+            In nats: the sum over all symbols given those before. If the model was fitted on several texts, that
+            includes the first symbol and the end; else the first symbol is given.
+
+        Raises
+        ------
+        ValueError
+            If a text has unknown symbols and the training text had none, or if it is too short.
+        """
+        return np.array([values.sum() for values in self._symbol_log_likelihoods(X)])
+
+    def _symbol_log_likelihoods(self, X: Any) -> list[NDArray[np.float64]]:
+        check_is_fitted(self)
+        boundary = self._boundary()
+        texts = [_joined([self._ids_of(text)], boundary) for text in _texts(X)[0]]
+        for number, ids in enumerate(texts):
+            if len(ids) < 2:
+                raise ValueError(f"text {number} has {len(ids)} symbols; the first one is given, so 2 are needed")
+        made = [np.empty(len(ids) - 1) for ids in texts]
+        compiled = self._compile()
+        read = SYMBOLS[compiled.cell].log_likelihoods
+
+        def judge(first: int, last: int) -> None:
+            logits, x = np.empty(compiled.n_outputs), np.empty(1)
+            state = compiled.initial_state()
+            for ids, values in zip(texts[first:last], made[first:last], strict=True):
+                state[:] = 0
+                read(compiled.parameters, state, ids, logits, x, values)
+
+        with Workers(self.n_jobs) as workers:
+            n_parts = min(workers.n, len(texts))
+            total = np.cumsum([0, *map(len, texts)])
+            cuts = [int(np.searchsorted(total, total[-1] * part / n_parts)) for part in range(n_parts + 1)]
+            workers.run([partial(judge, *pair) for pair in pairwise(cuts)])
+        return made
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Mean log-likelihood of a symbol, in nats; the higher, the better.
+
+        Parameters
+        ----------
+        X : str, or list of str or of sequences of symbols
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        score : float
+        """
+        return float(np.concatenate(self._symbol_log_likelihoods(X)).mean())
+
+    def perplexity(self, X: Any) -> float:
+        """``exp(-score(X))``: between how many equally probable symbols the model would have to choose."""
+        return math.exp(-self.score(X))
+
+    def bits_per_character(self, X: Any) -> float:
+        """Bits that an ideal code would spend on a character of X, whatever the symbols are.
+
+        Parameters
+        ----------
+        X : str, or list of str
+
+        Returns
+        -------
+        bits : float
+            The negative log-likelihood in bits, divided by the number of characters.
+        """
+        texts, _ = _texts(X)
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("bits_per_character counts characters; X must be a string or a list of strings")
+        nats = -sum(values.sum() for values in self._symbol_log_likelihoods(X))
+        return float(nats / math.log(2) / sum(map(len, texts)))
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """The probability of every symbol after each text.
+
+        Parameters
+        ----------
+        X : str, or list of str or of sequences of symbols
+            Beginnings. An empty one is allowed if the model was fitted on several texts.
+
+        Returns
+        -------
+        probabilities : ndarray of float64, shape (n_texts, n_symbols)
+            Columns in the order of `symbols_`.
+        """
+        check_is_fitted(self)
+        compiled = self._compile()
+        probabilities = np.empty((len(_texts(X)[0]), compiled.n_outputs))
+        for row, text in zip(probabilities, _texts(X)[0], strict=True):
+            self._read(self._beginning(text), row)
+            row -= row.max()
+            np.exp(row, out=row)
+            row /= row.sum()
+        return probabilities
+
+    # ---------------------------------------------------------------------------------------------------- generation
+    def generate(
+        self,
+        prompt: Any = "",
+        length: int = 200,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        random_state: Any = None,
+        stop: str | None = None,
+    ) -> Any:
+        """Write on after a beginning.
+
+        Parameters
+        ----------
+        prompt : str or sequence of symbols, default=""
+            The beginning. An empty one is the beginning of a text if the model knows several texts; else the first
+            symbol is drawn by the frequencies of the training text.
+        length : int, default=200
+            Symbols to write at most. A model of several texts ends where a text ends.
+        temperature : float, default=1.0
+            Logits are divided by it: below 1 the text gets more predictable, at 0 every symbol is the most probable.
+        top_k : int, default=None
+            Draw among so many most probable symbols only.
+        top_p : float in (0, 1], default=None
+            Draw among the fewest most probable symbols that have this share of the probability [1]_.
+        random_state : int, RandomState or None, default=None
+        stop : str, default=None
+            End before the first occurrence of this string.
+
+        Returns
+        -------
+        text : str, or list of symbols if these are no strings
+            What was written, without the prompt.
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of range, or the prompt has a symbol that training had not.
+
+        References
+        ----------
+        .. [1] Holtzman, A. et al. (2020). The curious case of neural text degeneration. ICLR.
+        """
+        pieces = list(
+            self.iterate(
+                prompt,
+                length,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                random_state=random_state,
+                stop=stop,
+                at_a_time=length if stop is None else _CHUNK,
+            )
+        )
+        if all(isinstance(piece, str) for piece in pieces):
+            return "".join(pieces)
+        return [symbol for piece in pieces for symbol in piece]
+
+    def iterate(
+        self,
+        prompt: Any = "",
+        length: int | None = None,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        random_state: Any = None,
+        stop: str | None = None,
+        at_a_time: int = 1,
+    ) -> Iterator[Any]:
+        """Write on after a beginning, piece by piece.
+
+        Parameters
+        ----------
+        prompt, temperature, top_k, top_p, random_state, stop
+            As for `generate`: the pieces together are what it returns.
+        length : int or None, default=None
+            Symbols to write at most. None writes on without end.
+        at_a_time : int, default=1
+            Symbols of a piece.
+
+        Returns
+        -------
+        pieces : iterator of str, or of lists of symbols
+        """
+        check_is_fitted(self)
+        if not (isinstance(temperature, Real) and 0 <= temperature < math.inf):
+            raise ValueError(f"temperature must be a finite number of at least 0, got {temperature!r}")
+        if top_k is not None and not (isinstance(top_k, Integral) and top_k >= 1):
+            raise ValueError(f"top_k must be a positive integer or None, got {top_k!r}")
+        if top_p is not None and not (isinstance(top_p, Real) and 0 < top_p <= 1):
+            raise ValueError(f"top_p must be above 0 and at most 1, or None, got {top_p!r}")
+        if length is not None and not (isinstance(length, Integral) and length >= 0):
+            raise ValueError(f"length must be a whole number of at least 0 or None, got {length!r}")
+        if not (isinstance(at_a_time, Integral) and (at_a_time >= 1 or length == 0)):
+            raise ValueError(f"at_a_time must be a positive integer, got {at_a_time!r}")
+        if stop is not None and (not isinstance(stop, str) or not stop):
+            raise ValueError(f"stop must be a string of at least one character or None, got {stop!r}")
+        rng = check_random_state(random_state)
+        compiled = self._compile()
+        limits = (float(temperature), top_k or compiled.n_outputs, float(top_p or 1.0))
+        drawn = np.zeros(0, dtype=np.int64)
+        if not self._boundary() and len(self._split(prompt)) == 0:
+            # Nothing to read: the first symbol by its frequency alone.
+            drawn = np.array([rng.choice(len(self._frequencies), p=self._frequencies)], dtype=np.int64)
+            read = drawn
+        else:
+            read = self._beginning(prompt)
+        return self._pieces(compiled, read, drawn, length, limits, rng, stop, at_a_time)
+
+    def _pieces(
+        self,
+        compiled: CompiledNetwork,
+        read: NDArray[np.int64],
+        drawn: NDArray[np.int64],
+        length: int | None,
+        limits: tuple[float, int, float],
+        rng: np.random.RandomState,
+        stop: str | None,
+        at_a_time: int,
+    ) -> Iterator[Any]:
+        state, logits = compiled.initial_state(), np.empty(compiled.n_outputs)
+        heap, x = np.empty(compiled.n_outputs, dtype=np.int64), np.empty(1)
+        functions = SYMBOLS[compiled.cell]
+        functions.read(compiled.parameters, state, read[:-1], logits, x)
+        before, left = read[-1], math.inf if length is None else length
+        ids = drawn[: int(min(left, len(drawn)))]
+        end = self._boundary()
+        kept = ""  # what may be the beginning of `stop`
+        while left > 0:
+            if not len(ids):
+                ids = np.empty(int(min(at_a_time, left)), dtype=np.int64)
+                functions.generate(
+                    compiled.parameters, state, before, *limits, rng.random_sample(len(ids)), ids, logits, heap, x
+                )
+            left -= len(ids)
+            before = ids[-1]
+            over = False
+            if end:
+                ends = np.flatnonzero(ids == end[0])
+                if len(ends):
+                    ids, over = ids[: ends[0]], True
+            piece = self._text_of(ids)
+            ids = ids[:0]
+            if stop is not None:
+                kept += piece
+                place = kept.find(stop)
+                if place >= 0:
+                    piece, kept, over = kept[:place], "", True
+                else:
+                    open_end = 0 if over or left <= 0 else _overlap(kept, stop)
+                    piece, kept = kept[: len(kept) - open_end], kept[len(kept) - open_end :]
+            if len(piece):
+                yield piece
+            if over:
+                return
+
+    # ------------------------------------------------------------------------------------------------------- reading
+    def _boundary(self) -> list[int]:
+        return [len(self.symbols_) - 1] if self._several else []
+
+    def _beginning(self, prompt: Any) -> NDArray[np.int64]:
+        """Ids to read before the next symbol is asked for."""
+        ids = np.array([*self._boundary(), *self._ids_of(prompt)], dtype=np.int64)
+        if not len(ids):
+            raise ValueError(
+                "there must be a beginning: the model knows one text, not how texts begin; got an empty one"
+            )
+        return ids
+
+    def _read(self, ids: NDArray[np.int64], logits: NDArray[np.float64]) -> None:
+        compiled = self._compile()
+        read = SYMBOLS[compiled.cell].read
+        read(compiled.parameters, compiled.initial_state(), ids, logits, np.empty(1))
+
+    def _compile(self) -> CompiledNetwork:
+        """The network for one symbol after the other. It never writes the unknown symbol unless it has seen it."""
+        if self._compiled is None:
+            network = self._network
+            parameters = network.parameters.copy()
+            if not self._knows_unknown:
+                parameters["bias_out"][UNKNOWN] = -1e30
+            self._compiled = compile_network(
+                network.cell,
+                network.stack.input_size,
+                network.hidden_sizes,
+                parameters,
+                residual=network.residual,
+                head="linear",
+                embeddings=network.embeddings,
+            )
+        return self._compiled
+
+
+def _texts(X: Any) -> tuple[list[Any], bool]:
+    """Texts, and whether there are several of them (be it by their type alone)."""
+    if isinstance(X, bytes):
+        raise TypeError("X is bytes; decode them first: X.decode('utf-8')")
+    if isinstance(X, str):
+        return [X], False
+    try:
+        texts = list(X)
+    except TypeError:
+        raise TypeError(f"X must be a text or a list of texts, got {type(X).__name__}") from None
+    if not texts:
+        raise ValueError("X must have at least one text, got an empty list")
+    return texts, True
+
+
+def _look_up(symbols: list[Any], index: dict[Any, int]) -> NDArray[np.int64]:
+    return np.array([index.get(symbol, UNKNOWN) for symbol in symbols], dtype=np.int64)
+
+
+def _joined(parts: list[NDArray[np.int64]], boundary: list[int]) -> NDArray[np.int64]:
+    """Texts one after the other, with a boundary before, between and after them, if there is any."""
+    pieces = [np.array(boundary, dtype=np.int64)]
+    for part in parts:
+        pieces += [part, pieces[0]]
+    return np.concatenate(pieces).astype(np.int64, copy=False)
+
+
+def _one_by_one(parts: list[NDArray[np.int64]], boundary: list[int], dtype: Any) -> tuple[Sequences, NDArray[np.int64]]:
+    """Texts as sequences that begin with the boundary, and what follows every symbol: at the end the boundary."""
+    border = np.array(boundary, dtype=np.int64)
+    values = [np.concatenate([border, part]).astype(np.dtype(dtype))[:, np.newaxis] for part in parts]
+    return Sequences.from_list(values), np.concatenate([piece for part in parts for piece in (part, border)])
+
+
+def _in_streams(
+    ids: NDArray[np.int64], n_streams: int, shortest: int, dtype: Any
+) -> tuple[Sequences, NDArray[np.int64]]:
+    """Contiguous streams of one length, at most so many, if possible not shorter; and what follows every symbol."""
+    n_pairs = len(ids) - 1
+    n_streams = max(1, min(n_streams, n_pairs // shortest))
+    length = n_pairs // n_streams
+    values = ids[: n_streams * length].astype(np.dtype(dtype)).reshape(n_streams, length, 1)
+    return Sequences.from_padded(values), ids[1 : n_streams * length + 1]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of the text that is a beginning of `stop`."""
+    return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
