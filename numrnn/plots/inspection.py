@@ -32,7 +32,7 @@ _QUANTITIES = {
     "update": ("update gate", "cividis"),
 }
 
-_BAND = "10 % to 90 % of the sequences"
+_BAND = "10 % to 90 %"
 
 
 def _one(X: Any, sample: Any) -> Any:
@@ -235,7 +235,7 @@ class GradientFlowDisplay:
     >>> display = GradientFlowDisplay.from_estimator(LSTM(2, 8, random_state=0), X, d_y, name="LSTM")
     >>> display = GradientFlowDisplay.from_estimator(RNN(2, 8, random_state=0), X, d_y, name="RNN", ax=display.ax_)
     >>> [text.get_text() for text in display.ax_.get_legend().get_texts()]
-    ['LSTM', '10 % to 90 % of the sequences', 'RNN']
+    ['LSTM', 'RNN', '10 % to 90 %']
     """
 
     ax_: Axes
@@ -322,7 +322,8 @@ class GradientFlowDisplay:
         ax.locator_params(axis="x", integer=True)
         ax.grid(axis="y", color="0.9", linewidth=0.8)
         ax.set_axisbelow(True)
-        title_and_legend(ax, ax.get_title())
+        handles = ax.get_legend_handles_labels()[0]
+        title_and_legend(ax, ax.get_title(), sorted(handles, key=lambda handle: handle.get_label() == _BAND))
         self.ax_, self.figure_ = ax, figure_of(ax)
         return self
 
