@@ -444,9 +444,7 @@ def test_the_cost_of_an_update_does_not_grow_with_the_vocabulary():
 def test_values_that_number_no_row_are_refused(value, shown):
     problem = Problem()
     problem.sequences.values[7, 0] = value
-    message = (
-        "column 0 must hold whole numbers from 0 to 5, the rows of its embedding, got .* in step 3 of sequence 1"
-    )
+    message = "column 0 must hold whole numbers from 0 to 5, the rows of its embedding, got .* in step 3 of sequence 1"
     for call in (problem.network.outputs, problem.network.embedded):
         with pytest.raises(ValueError, match=message) as error:
             call(problem.sequences)
@@ -480,3 +478,30 @@ def test_form_survives_pickling_and_change_of_type():
     values = problem.sequences.values.astype("f")
     sequences = Sequences(values, problem.sequences.starts, problem.sequences.lengths)
     oracle.assert_close(single.outputs(sequences), outputs, 1e-5)
+
+
+@pytest.mark.interpreter
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_stage_alone_with_the_gradient_of_its_numeric_columns(dtype, rng):
+    stage = Embedding(4, TABLES, np.dtype(dtype))
+    parameters = {name: rng.normal(size=shape).astype(dtype) for name, shape in stage.parameter_shapes().items()}
+    gradient = {name: np.zeros(shape, dtype=dtype) for name, shape in stage.parameter_shapes().items()}
+    sequences = mixed_input(np.random.RandomState(0), dtype=dtype).take(np.array([3, 0, 2]))
+    run = stage.forward(parameters, sequences, training=True)
+    x = sequences.values[sequences.rows()]
+    words, tags = x[:, 0].astype(int), x[:, 2].astype(int)
+    wanted = np.concatenate([parameters["embedding_0"][tags], parameters["embedding_1"][words], x[:, [1, 3]]], axis=1)
+    np.testing.assert_array_equal(run.sequences.values, wanted)
+    for _ in range(2):
+        d_values = rng.normal(size=wanted.shape).astype(dtype)
+        d_input = stage.backward(run, parameters, d_values, gradient, need_input=True)
+        np.testing.assert_array_equal(d_input[:, [1, 3]], d_values[:, 5:])
+        assert not d_input[:, [0, 2]].any()
+        for name, numbers, columns in (("embedding_0", tags, slice(0, 2)), ("embedding_1", words, slice(2, 5))):
+            summed = np.zeros(gradient[name].shape)
+            np.add.at(summed, numbers, d_values[:, columns].astype(np.float64))
+            oracle.assert_close(gradient[name], summed, 1e-6 if dtype == "float32" else 1e-14, name)
+        assert [sorted(rows) for rows in stage.reached] == [sorted(set(tags)), sorted(set(words))]
+        stage.forget(gradient)
+        assert not any(array.any() for array in gradient.values())
+        assert [len(rows) for rows in stage.reached] == [0, 0]
