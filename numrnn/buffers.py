@@ -36,11 +36,42 @@ class Buffers:
     so that padding which nobody writes stays zero.
     """
 
+    # As many kinds of things are kept whole, and so many of each.
+    _KINDS = 16
+    _OF_A_KIND = 8
+
     def __init__(self) -> None:
         self._free: defaultdict[Any, list[NDArray]] = defaultdict(list)
+        self._whole: dict[Any, list[Any]] = {}
 
     def lease(self) -> Lease:
         return Lease(self._free)
+
+    def take(self, key: Any) -> Any:
+        """Something that was kept under that key, or None. Nobody else gets it."""
+        try:
+            return self._whole[key].pop()
+        except (KeyError, IndexError):
+            return None
+
+    def keep(self, key: Any, thing: Any) -> bool:
+        """Keep something, which has a `lease`, for a later `take`. The oldest kind has to go where there are too many.
+
+        Returns whether there was room.
+        """
+        things = self._whole.setdefault(key, [])
+        if len(things) >= self._OF_A_KIND:
+            return False
+        things.append(thing)
+        if len(self._whole) > self._KINDS:
+            # Other threads may do the same at the same time.
+            try:
+                old = self._whole.pop(next(iter(self._whole)))
+            except (KeyError, RuntimeError):
+                return True
+            while old:
+                old.pop().lease.release()
+        return True
 
     def __reduce__(self) -> Any:
         return Buffers, ()
@@ -51,6 +82,11 @@ class Lease:
 
     They go back to the store at `release`. Those of a lease that is forgotten, because something went wrong, are left
     to the garbage collector: a thread may still be writing to them.
+
+    Attributes
+    ----------
+    n_bytes : int
+        Memory of all arrays that were lent.
     """
 
     # More than this many free arrays of one purpose are left to the garbage collector.
@@ -59,6 +95,7 @@ class Lease:
     def __init__(self, free: defaultdict[Any, list[NDArray]]) -> None:
         self._free = free
         self._taken: list[tuple[Any, NDArray]] = []
+        self.n_bytes = 0
 
     def exact(self, purpose: tuple, size: int, dtype: DTypeLike) -> NDArray:
         """An array of that size whose never-written parts are zero."""
@@ -68,6 +105,7 @@ class Lease:
         except IndexError:
             array = aligned_zeros(size, dtype)
         self._taken.append((key, array))
+        self.n_bytes += array.nbytes
         return array
 
     def at_least(self, purpose: tuple, size: int, dtype: DTypeLike) -> NDArray:
@@ -83,6 +121,7 @@ class Lease:
         if not size <= array.size <= 8 * size + 65536:
             array = aligned_zeros(size, dtype)
         self._taken.append((key, array))
+        self.n_bytes += array.nbytes
         return array[:size]
 
     def release(self) -> None:

@@ -161,16 +161,11 @@ class StateLayout:
             by_place.append([row for a in arrays for row in finite_array(a, f"{letter} of {name}", self.dtype)])
         return [np.stack(rows) for rows in zip(*by_place, strict=True)]
 
-    def from_engine(self, states: list[NDArray]) -> Any:
-        """The inverse of `to_engine`."""
-        n = self.n_directions
+    def from_engine(self, blocks: list[NDArray]) -> Any:
+        """The public form of states as `RecurrentPass.final` has them: views, nothing is copied."""
         result: list[Any] = []
         for s in range(self.n_states):
-            arrays = [state[s] for state in states]
-            if self.uniform:
-                result.append(np.stack(arrays))
-            else:
-                result.append([np.stack(arrays[i : i + n]) for i in range(0, len(arrays), n)])
+            result.append(blocks[0][s] if self.uniform else [block[s] for block in blocks])
         return result[0] if self.n_states == 1 else tuple(result)
 
     def zeros(self, n_sequences: int) -> Any:

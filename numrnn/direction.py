@@ -6,25 +6,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numrnn.buffers import Lease, read_only
 from numrnn.kernels.cpu.dropout import dropout
-from numrnn.kernels.cpu.matmul import (
-    SUM_COLUMNS,
-    SUM_PITCH,
-    SUM_ROWS,
-    multiply_transposed,
-    pack_columns,
-    pack_rows,
-    unpack_columns,
-)
+from numrnn.kernels.cpu.gradients import input_gradient, weight_gradient_scratch, weight_gradients
+from numrnn.kernels.cpu.matmul import pack_layer, pack_rows
 from numrnn.kernels.cpu.recurrent import RECURRENT
 from numrnn.kernels.equations import CELLS
 from numrnn.kernels.jit import COMPILED
-from numrnn.kernels.simd import PANEL_VECTORS, TILE_ROWS, lane_count
+from numrnn.kernels.simd import FEW_ROWS, TILE_ROWS, lane_count
 from numrnn.packing import Packing
 
 __all__ = ["Direction", "DirectionPass", "Dropout", "Rows", "Share"]
@@ -38,11 +32,8 @@ _SCRATCH_BYTES = 256 * 1024
 _RECURRENT_STREAM = 2**31
 # Weights that one core cannot keep in its second-level cache beside everything else.
 _LARGE_WEIGHTS = 768 * 1024
-
-
-def _run_all(tasks: list[Task]) -> None:
-    for task in tasks:
-        task()
+# Time steps for which the recurrent weights are not packed on the way back, if there are few sequences.
+_FEW_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -70,9 +61,11 @@ class Dropout:
         dropout(flat, n_rows, n_columns, pitch, *key, np.uint32(threshold), scale)
 
 
-@dataclass(frozen=True)
-class Rows:
-    """A matrix as the kernels address it: packed row r of a batch is row `table[r]`, from column `column` on."""
+class Rows(NamedTuple):
+    """A matrix as the kernels address it: packed row r of a batch is row `table[r]`, from column `column` on.
+
+    What they only read is read-only here, since they are compiled once.
+    """
 
     flat: NDArray
     table: NDArray
@@ -80,8 +73,7 @@ class Rows:
     column: int = 0
 
 
-@dataclass(frozen=True)
-class Share:
+class Share(NamedTuple):
     """The part of a pass that one thread does: sequences, units, and with how many others it meets around a counter."""
 
     begin: int
@@ -94,20 +86,45 @@ class Share:
 
 @dataclass
 class DirectionPass:
-    """The arrays of one direction during one pass over a batch; the kernels' documentation says what they hold.
+    """The memory of one direction for passes over batches of one packing; the kernels say what it holds.
 
     Without dropout of the recurrent state there is no `mask`, and its product reads the state itself.
+
+    Attributes
+    ----------
+    forward_arguments, backward_arguments : list of tuple
+        For each share what its kernels are given in every pass; made when first needed.
+    inputs : Rows
+        Of the present pass.
     """
 
     packing: Packing
-    inputs: Rows
+    identity: NDArray
+    shares: list[Share]
+    training: bool
     state: NDArray
     saved: NDArray
     previous: NDArray
-    mask: NDArray | None = None
-    hidden: NDArray | None = None
-    previous_hidden: NDArray | None = None
-    products: dict[str, tuple[NDArray, NDArray]] = field(default_factory=dict)
+    mask: NDArray | None
+    hidden: NDArray | None
+    previous_hidden: NDArray | None
+    inputs: Rows | None = None
+    forward_arguments: list[tuple[Any, ...]] = field(default_factory=list)
+    backward_arguments: list[tuple[Any, ...]] = field(default_factory=list)
+    hidden_panels: dict[int, NDArray] = field(default_factory=dict)
+    input_panels: NDArray | None = None
+
+    @property
+    def counter(self) -> NDArray | None:
+        """Where the threads of a pass meet, if they do."""
+        return self.shares[0].counter if self.shares[0].n_threads > 1 else None
+
+    @property
+    def read_by_product(self) -> tuple[NDArray, int]:
+        """What the recurrent products have read, and the elements from one row to the next."""
+        if self.previous_hidden is not None:
+            return read_only(self.previous_hidden), self.previous_hidden.size // max(self.packing.n_rows, 1)
+        return read_only(self.previous), self.previous.size // max(self.packing.n_rows, 1)
 
 
 class Direction:
@@ -143,6 +160,12 @@ class Direction:
         self.hidden_gates = np.array(self.cell.hidden_gates, dtype=np.int64)
         self.input_columns = len(self.input_gates) * self.padded
         self.hidden_columns = len(self.hidden_gates) * self.padded
+        # What stands for an array that is not given.
+        self._no_states = np.empty((self.cell.n_states, 0, 0), dtype=dtype)
+        self._no_matrix = read_only(np.empty((0, 0), dtype=dtype))
+        self._nothing = np.empty(0, dtype=dtype)
+        self._nowhere = Rows(np.empty(0, dtype=dtype), np.empty(0, dtype=np.int64), 0)
+        self._nowhere_read = Rows(read_only(self._nothing), self._nowhere.table, 0)
         suffix = f"_l{layer}" + ("_reverse" if reverse else "")
         self.weight_ih, self.weight_hh = "weight_ih" + suffix, "weight_hh" + suffix
         self.bias_ih, self.bias_hh = "bias_ih" + suffix, "bias_hh" + suffix
@@ -163,58 +186,101 @@ class Direction:
         """Floating-point operations of one time step of one sequence, forward."""
         return 2 * (self.input_columns * self.input_size + self.hidden_columns * self.hidden_size)
 
-    # ----------------------------------------------------------------------------------------------------- states
-    def sorted_state(self, purpose: str, state: NDArray | None, packing: Packing, lease: Lease) -> NDArray:
-        """A state (n_states, n_sequences, hidden_size) in the caller's order, sorted and padded for the kernels."""
-        n_states, n_sequences = self.cell.n_states, packing.n_sequences
-        flat = lease.at_least((purpose, self.key), n_states * n_sequences * self.padded, self.dtype)
-        flat.fill(0)
-        if state is not None:
-            sorted_ = state if packing.in_order else state[:, packing.order]
-            flat.reshape(n_states, n_sequences, self.padded)[:, :, : self.hidden_size] = sorted_
-        return flat
-
-    def unsorted_state(self, flat: NDArray, packing: Packing) -> NDArray:
-        """The inverse of `sorted_state`, in memory of its own."""
-        n_states, n_sequences = self.cell.n_states, packing.n_sequences
-        sorted_ = flat.reshape(n_states, n_sequences, self.padded)[:, :, : self.hidden_size]
-        if packing.in_order:
-            return sorted_.copy()
-        state = np.empty((n_states, n_sequences, self.hidden_size), dtype=self.dtype)
-        state[:, packing.order] = sorted_
-        return state
-
-    # ---------------------------------------------------------------------------------------------------- forward
+    # ---------------------------------------------------------------------------------------------------- the memory
     def begin(
-        self,
-        packing: Packing,
-        inputs: Rows,
-        initial: NDArray | None,
-        training: bool,
-        recurrent_dropout: Dropout | None,
-        lease: Lease,
+        self, packing: Packing, n_threads: int, training: bool, masked: bool, identity: NDArray, lease: Lease
     ) -> DirectionPass:
-        """Take the arrays for a pass."""
+        """Take the memory for passes over batches of that packing, and divide the work."""
         kept = packing.n_rows if training else 0
+        size = packing.n_sequences * self.padded
+        n_states = self.cell.n_states
         run = DirectionPass(
             packing,
-            inputs,
-            self.sorted_state("state", initial, packing, lease),
+            identity,
+            self.shares(packing, n_threads),
+            training,
+            lease.at_least(("state", self.key), n_states * size, self.dtype),
             lease.at_least(("saved", self.key), kept * self.slots, self.dtype),
-            lease.at_least(("previous", self.key), kept * self.cell.n_states * self.padded, self.dtype),
+            lease.at_least(("previous", self.key), kept * n_states * self.padded, self.dtype),
+            lease.at_least(("mask", self.key), size, self.dtype) if masked else None,
+            lease.at_least(("hidden", self.key), size, self.dtype) if masked else None,
+            lease.at_least(("previous hidden", self.key), kept * self.padded, self.dtype) if masked else None,
         )
-        if recurrent_dropout is not None:
-            size = packing.n_sequences * self.padded
-            run.mask = lease.at_least(("mask", self.key), size, self.dtype)
-            run.hidden = lease.at_least(("hidden", self.key), size, self.dtype)
-            run.previous_hidden = lease.at_least(("previous hidden", self.key), kept * self.padded, self.dtype)
-            # Drawn in the caller's order of the sequences, which is the same in every window of time.
-            masks = np.ones((packing.n_sequences, self.padded), dtype=self.dtype)
-            stream = _RECURRENT_STREAM + 2 * self.key[0] + self.reverse
-            recurrent_dropout.apply(masks.reshape(-1), packing.n_sequences, self.padded, self.padded, stream)
-            np.take(masks, packing.order, axis=0, out=run.mask.reshape(masks.shape))
-            np.multiply(run.state[:size], run.mask, out=run.hidden)
+        for share in run.shares:
+            slots = self.cell.n_slots * share.units
+            scratch_rows = _SCRATCH_BYTES // (slots * self.dtype.itemsize)
+            rows = int(packing.lengths[share.begin : share.end].sum())
+            capacity = max(share.end - share.begin, min(scratch_rows, rows))
+            run.forward_arguments.append(
+                (
+                    self.input_size,
+                    self.hidden_size,
+                    self.padded,
+                    run.state,
+                    run.state if run.hidden is None else run.hidden,
+                    run.state if run.mask is None else run.mask,
+                    masked,
+                    packing.n_sequences,
+                    packing.offsets,
+                    packing.order,
+                    identity,
+                    self.reverse,
+                    *share,
+                    lease.at_least(("scratch",), capacity * slots, self.dtype),
+                    lease.at_least(("scratch rows",), capacity, np.int64),
+                    run.saved,
+                    run.previous,
+                    run.previous if run.previous_hidden is None else run.previous_hidden,
+                    training,
+                )
+            )
         return run
+
+    def _prepare_backward(self, run: DirectionPass, lease: Lease) -> None:
+        """The memory that only the way back needs."""
+        packing = run.packing
+        # For few rows packing would be most of the work.
+        packed = packing.n_sequences > FEW_ROWS or packing.n_timesteps > _FEW_STEPS or self.hidden_size % self.lanes > 0
+        d_state = lease.at_least(("d state", self.key), run.state.size, self.dtype)
+        for share in run.shares:
+            if share.unit_begin not in run.hidden_panels:
+                key = ("hidden panels, backward", self.key, share.unit_begin)
+                size = self.hidden_columns * share.units if packed else 0
+                run.hidden_panels[share.unit_begin] = lease.exact(key, size, self.dtype) if packed else self._nothing
+            run.backward_arguments.append(
+                (
+                    self.hidden_gates,
+                    self.hidden_size,
+                    self.padded,
+                    d_state,
+                    d_state if run.hidden is None else run.hidden,
+                    d_state if run.mask is None else run.mask,
+                    run.mask is not None,
+                    packing.n_sequences,
+                    packing.offsets,
+                    packing.order,
+                    run.identity,
+                    self.reverse,
+                    *share,
+                    run.saved,
+                    run.previous,
+                )
+            )
+        if packing.n_rows > FEW_ROWS or self.input_size % self.lanes > 0:
+            size = self.input_columns * self.padded_input
+            run.input_panels = lease.exact(("input panels, backward", self.key), size, self.dtype)
+        else:
+            run.input_panels = self._nothing
+
+    def draw_mask(self, run: DirectionPass, recurrent_dropout: Dropout) -> None:
+        """Choose the units of the hidden state that the recurrent product of a pass does not see."""
+        assert run.mask is not None
+        packing = run.packing
+        # Drawn in the caller's order of the sequences, which is the same in every window of time.
+        masks = np.ones((packing.n_sequences, self.padded), dtype=self.dtype)
+        stream = _RECURRENT_STREAM + 2 * self.key[0] + self.reverse
+        recurrent_dropout.apply(masks.reshape(-1), packing.n_sequences, self.padded, self.padded, stream)
+        np.take(masks, packing.order, axis=0, out=run.mask.reshape(masks.shape))
 
     def packed_size(self, units: int) -> int:
         """Elements of what `pack` writes for that many units."""
@@ -230,30 +296,31 @@ class Direction:
 
         Padding must be zero in `packed` before.
         """
-        size = self.hidden_size
-        hidden = len(self.input_gates) * units * self.input_size
-        bias = hidden + len(self.hidden_gates) * units * size
-        pack_columns(parameters[self.weight_ih], self.input_gates, size, unit_begin, units, identity, packed[:hidden])
-        pack_columns(
-            parameters[self.weight_hh], self.hidden_gates, size, unit_begin, units, identity, packed[hidden:bias]
+        pack_layer(
+            parameters[self.weight_ih],
+            parameters[self.weight_hh],
+            parameters[self.bias_ih],
+            parameters[self.bias_hh],
+            self.input_gates,
+            self.hidden_gates,
+            self.cell.n_slots,
+            self.hidden_size,
+            unit_begin,
+            units,
+            identity,
+            packed,
         )
-        own = slice(unit_begin, min(unit_begin + units, size))
-        slots = packed[bias:].reshape(self.cell.n_slots, units)[:, : own.stop - own.start]
-        by_gate = (self.cell.n_gates, size)
-        # Both biases, summed where a slot has both.
-        slots[...] = 0
-        slots[: len(self.input_gates)] += parameters[self.bias_ih].reshape(by_gate)[self.input_gates, own]
-        slots[-len(self.hidden_gates) :] += parameters[self.bias_hh].reshape(by_gate)[self.hidden_gates, own]
         return packed
 
     def shares(self, packing: Packing, n_threads: int) -> list[Share]:
         """Divide the work of a pass among threads: by units if the weights are large, else by sequences."""
-        vectors = self.padded // self.lanes
-        weights = self.packed_size(self.padded) * self.dtype.itemsize
-        if n_threads > 1 and vectors >= n_threads and weights >= _LARGE_WEIGHTS and COMPILED:
-            bounds = [vectors * i // n_threads * self.lanes for i in range(n_threads + 1)]
-            counter = np.zeros(1, dtype=np.int64)
-            return [Share(0, packing.n_sequences, a, b - a, counter, n_threads) for a, b in pairwise(bounds)]
+        if n_threads > 1:
+            vectors = self.padded // self.lanes
+            weights = self.packed_size(self.padded) * self.dtype.itemsize
+            if vectors >= n_threads and weights >= _LARGE_WEIGHTS and COMPILED:
+                bounds = [vectors * i // n_threads * self.lanes for i in range(n_threads + 1)]
+                counter = np.zeros(1, dtype=np.int64)
+                return [Share(0, packing.n_sequences, a, b - a, counter, n_threads) for a, b in pairwise(bounds)]
         n_threads = min(n_threads, packing.n_sequences)
         bounds = [0, packing.n_sequences]
         if n_threads > 1:
@@ -263,174 +330,173 @@ class Direction:
         alone = np.zeros(1, dtype=np.int64)
         return [Share(a, b, 0, self.padded, alone, 1) for a, b in pairwise(bounds) if b > a or len(bounds) == 2]
 
+    # ---------------------------------------------------------------------------------------------------- forward
     def forward_tasks(
         self,
         run: DirectionPass,
         weights: list[NDArray],
-        shares: list[Share],
-        identity: NDArray,
+        initial: NDArray | None,
+        final: NDArray,
+        place: int,
         output: Rows | None,
-        training: bool,
-        lease: Lease,
-    ) -> Iterator[Task]:
-        """Calls that do one share each, with the packed weights of its units."""
-        packing = run.packing
-        target = output if output is not None else Rows(run.state, identity, 0)
-        for share, packed in zip(shares, weights, strict=True):
-            slots = self.cell.n_slots * share.units
-            scratch_rows = _SCRATCH_BYTES // (slots * self.dtype.itemsize)
-            n_own = share.end - share.begin
-            capacity = max(n_own, min(scratch_rows, int(packing.lengths[share.begin : share.end].sum())))
-            yield partial(
+    ) -> list[Task]:
+        """Calls that do one share each, with the packed weights of its units.
+
+        initial (n_states, n_sequences, hidden_size) and final (n_states, n_places, n_sequences, hidden_size) are states
+        in the caller's order of the sequences.
+        """
+        inputs = run.inputs
+        assert inputs is not None
+        target = self._nowhere if output is None else output
+        counter = run.counter
+        if counter is not None:
+            counter[0] = 0
+        given = self._no_states if initial is None else np.ascontiguousarray(initial)
+        return [
+            partial(
                 self.kernels.forward,
-                read_only(run.inputs.flat),
-                run.inputs.table,
-                run.inputs.pitch,
-                self.input_size,
+                inputs.flat,
+                inputs.table,
+                inputs.pitch,
                 packed,
-                self.hidden_size,
-                self.padded,
-                run.state,
-                run.state if run.hidden is None else run.hidden,
-                run.state if run.mask is None else run.mask,
-                packing.n_sequences,
-                packing.offsets,
-                identity,
-                self.reverse,
-                share.begin,
-                share.end,
-                share.unit_begin,
-                share.units,
-                share.counter,
-                share.n_threads,
-                lease.at_least(("scratch",), capacity * slots, self.dtype),
-                lease.at_least(("scratch rows",), capacity, np.int64),
-                run.saved,
-                run.previous,
-                run.previous if run.previous_hidden is None else run.previous_hidden,
+                given,
+                initial is not None,
+                final,
+                place,
                 target.flat,
                 target.table,
                 target.column,
                 target.pitch,
-                training,
                 output is not None,
-                run.mask is not None,
+                *fixed,
             )
+            for packed, fixed in zip(weights, run.forward_arguments, strict=True)
+        ]
 
     # --------------------------------------------------------------------------------------------------- backward
     def backward_tasks(
         self,
         run: DirectionPass,
         parameters: Mapping[str, NDArray],
-        shares: list[Share],
-        identity: NDArray,
+        d_final: NDArray | None,
+        d_last: NDArray | None,
+        d_initial: NDArray,
+        place: int,
         d_output: Rows | None,
-        d_state: NDArray,
         lease: Lease,
-    ) -> Iterator[Task]:
-        """Calls that go back through time, one share each."""
-        source = d_output if d_output is not None else Rows(d_state, identity, 0)
-        panels: dict[int, NDArray] = {}
-        for share in shares:
-            if share.unit_begin not in panels:
-                key = ("hidden panels, backward", self.key, share.unit_begin)
-                mine = lease.exact(key, self.hidden_columns * share.units, self.dtype)
-                weight = parameters[self.weight_hh]
-                pack_rows(weight, self.hidden_gates, self.hidden_size, self.padded, share.unit_begin, share.units, mine)
-                panels[share.unit_begin] = mine
-            yield partial(
-                self.kernels.backward,
-                run.saved,
-                run.previous,
-                panels[share.unit_begin],
-                self.hidden_size,
-                self.padded,
-                d_state,
-                d_state if run.hidden is None else run.hidden,
-                d_state if run.mask is None else run.mask,
-                run.packing.n_sequences,
-                run.packing.offsets,
-                identity,
-                self.reverse,
-                share.begin,
-                share.end,
-                share.unit_begin,
-                share.units,
-                share.counter,
-                share.n_threads,
-                read_only(source.flat),
-                source.table,
-                source.column,
-                source.pitch,
-                d_output is not None,
-                run.mask is not None,
-            )
+    ) -> list[Task]:
+        """Calls that go back through time, one share each.
 
-    def weight_gradient_tasks(self, run: DirectionPass, identity: NDArray, parts: int, lease: Lease) -> Iterator[Task]:
-        """Calls that compute the products behind the gradients, divided among threads by rows of the products.
+        d_final and d_initial as the states of `forward_tasks`; d_last (n_sequences, ...) is the gradient of the final
+        hidden states of the layer, both directions joined, from pooling.
+        """
+        if not run.backward_arguments:
+            self._prepare_backward(run, lease)
+        weight = parameters[self.weight_hh]
+        counter = run.counter
+        if counter is not None:
+            counter[0] = 0
+        source = self._nowhere_read if d_output is None else d_output
+        given = self._no_states if d_final is None else np.ascontiguousarray(d_final)
+        column = self.hidden_size if self.reverse else 0
+        tasks: list[Task] = []
+        done: set[int] = set()
+        for share, fixed in zip(run.shares, run.backward_arguments, strict=True):
+            panels = run.hidden_panels[share.unit_begin]
+            if panels.size and share.unit_begin not in done:
+                done.add(share.unit_begin)
+                gates, units = self.hidden_gates, share.units
+                pack_rows(weight, gates, self.hidden_size, self.padded, share.unit_begin, units, panels)
+            tasks.append(
+                partial(
+                    self.kernels.backward,
+                    weight,
+                    panels,
+                    given,
+                    d_final is not None,
+                    self._no_matrix if d_last is None else d_last,
+                    d_last is not None,
+                    d_initial,
+                    place,
+                    source.flat,
+                    source.table,
+                    column,
+                    source.pitch,
+                    d_output is not None,
+                    *fixed,
+                )
+            )
+        return tasks
+
+    def weight_gradient_tasks(
+        self, run: DirectionPass, gradient: Mapping[str, NDArray], parts: int, lease: Lease
+    ) -> Iterator[Task]:
+        """Calls that add to the gradients of the parameters, divided among threads by gates and units.
 
         Every element is summed over the time steps in their order, so that the division does not change a bit of it.
         """
-        previous = Rows(run.previous, identity, self.cell.n_states * self.padded)
-        if run.previous_hidden is not None:
-            previous = Rows(run.previous_hidden, identity, self.padded)
-        # The rows of both products, one after the other, in whole tiles.
-        total = self.input_size + self.hidden_size
+        inputs = run.inputs
+        assert inputs is not None
+        hidden, hidden_pitch = run.read_by_product
+        targets = [gradient[name] for name in (self.weight_ih, self.bias_ih, self.weight_hh, self.bias_hh)]
+        # In whole tiles.
+        total = self.cell.n_slots * self.hidden_size
         bounds = [min(total, -(-total * part // (parts * TILE_ROWS)) * TILE_ROWS) for part in range(parts)] + [total]
-        calls: list[list[Task]] = [[] for _ in range(parts)]
-        for name, left, depth, columns, before in (
-            ("ih", run.inputs, self.input_size, self.input_columns, 0),
-            ("hh", previous, self.hidden_size, self.hidden_columns, self.input_size),
-        ):
-            product = lease.at_least(("product", name, self.key), depth * columns, self.dtype)
-            sums = lease.at_least(("sums", name, self.key), columns, self.dtype)
-            run.products[name] = product, sums
-            for part in range(parts):
-                k_begin, k_end = max(0, bounds[part] - before), min(depth, bounds[part + 1] - before)
-                if k_begin >= k_end:
-                    continue
-                calls[part].append(
-                    partial(
-                        multiply_transposed,
-                        read_only(left.flat),
-                        left.column,
-                        left.table,
-                        run.packing.n_rows,
-                        left.pitch,
-                        k_begin,
-                        k_end,
-                        identity,
-                        run.saved,
-                        0 if name == "ih" else self.slots - columns,
-                        self.slots,
-                        columns,
-                        lease.at_least(("panel",), SUM_ROWS * PANEL_VECTORS * self.lanes, self.dtype),
-                        lease.at_least(("block",), SUM_PITCH * SUM_COLUMNS, self.dtype),
-                        product,
-                        sums,
-                    )
-                )
-        for mine in calls:
-            yield partial(_run_all, mine)
+        for begin, end in pairwise(bounds):
+            yield partial(
+                weight_gradients,
+                run.saved,
+                run.packing.n_rows,
+                self.slots,
+                self.padded,
+                self.hidden_size,
+                begin,
+                end,
+                run.identity,
+                self.input_gates,
+                inputs.flat,
+                inputs.table,
+                inputs.pitch,
+                targets[0],
+                targets[1],
+                self.hidden_gates,
+                hidden,
+                hidden_pitch,
+                targets[2],
+                targets[3],
+                lease.at_least(("sums",), weight_gradient_scratch(self.lanes), self.dtype),
+            )
 
-    def add_gradients(
-        self, run: DirectionPass, gradient: Mapping[str, NDArray], identity: NDArray, lease: Lease
-    ) -> None:
-        """Add the finished products to the named gradients."""
-        size, padded = self.hidden_size, self.padded
-        square = lease.at_least(("square",), self.lanes**2, self.dtype)
-        for name, weight, bias, gates in (
-            ("ih", self.weight_ih, self.bias_ih, self.input_gates),
-            ("hh", self.weight_hh, self.bias_hh, self.hidden_gates),
-        ):
-            product, sums = run.products[name]
-            unpack_columns(product, gates, size, padded, identity, square, gradient[weight])
-            gradient[bias].reshape(self.cell.n_gates, size)[gates] += sums.reshape(len(gates), padded)[:, :size]
+    def input_gradient_call(
+        self, run: DirectionPass, parameters: Mapping[str, NDArray], d_input: Rows, is_first: bool
+    ) -> Callable[[int, int, NDArray], None]:
+        """A function of packed rows, from and to, and scratch, that writes the gradients of their inputs.
 
-    def input_panels_backward(self, parameters: Mapping[str, NDArray], lease: Lease) -> NDArray:
-        """weight_ih, packed for the product that gives the gradient of the input."""
-        size = self.input_columns * self.padded_input
-        panels = lease.exact(("input panels, backward", self.key), size, self.dtype)
+        They are added to those of the other direction, unless this one `is_first`.
+        """
         weight = parameters[self.weight_ih]
-        pack_rows(weight, self.input_gates, self.hidden_size, self.padded, 0, self.padded_input, panels)
-        return panels
+        panels = run.input_panels
+        assert panels is not None
+        if panels.size:
+            pack_rows(weight, self.input_gates, self.hidden_size, self.padded, 0, self.padded_input, panels)
+
+        def call(begin: int, end: int, scratch: NDArray) -> None:
+            input_gradient(
+                run.saved,
+                self.slots,
+                self.padded,
+                self.hidden_size,
+                begin,
+                end,
+                run.identity,
+                self.input_gates,
+                weight,
+                panels,
+                scratch,
+                d_input.flat,
+                d_input.table,
+                d_input.pitch,
+                is_first,
+            )
+
+        return call

@@ -258,7 +258,7 @@ class _RecurrentLayer:
         )
         if training:
             self._pass = run, shape
-        return y, self._states.from_engine(run.state)
+        return y, self._states.from_engine(run.final)
 
     def backward(self, d_y: ArrayLike, d_state: Any = None) -> tuple[NDArray, Any]:
         """Back through time, after ``forward(x, training=True)``.
@@ -298,7 +298,7 @@ class _RecurrentLayer:
         d_final = self._states.to_engine(d_state, n_sequences, "d_state")
         self._pass = None
         self._gradient.flat[:] = 0
-        d_rows, d_initial = self._stack.backward(
+        d_rows, _ = self._stack.backward(
             run, self._parameters, d_batch, self._gradient, d_state=d_final, need_input=True
         )
         assert d_rows is not None
@@ -306,7 +306,7 @@ class _RecurrentLayer:
         if len(d_rows) != n_sequences * n_timesteps:
             d_x = np.zeros((n_sequences * n_timesteps, self.input_size), dtype=self.dtype)
             d_x[run.sequences.rows()] = d_rows
-        return d_x.reshape(n_sequences, n_timesteps, self.input_size), self._states.from_engine(d_initial)
+        return d_x.reshape(n_sequences, n_timesteps, self.input_size), self._states.from_engine(run.d_initial)
 
     def step(self, x_t: ArrayLike, state: Any = None) -> tuple[NDArray, Any]:
         """Advance by one time step, for streaming.

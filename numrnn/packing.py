@@ -9,6 +9,7 @@ ever done on padding. Neither copies the data: a packing is only tables of row n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -18,12 +19,22 @@ __all__ = ["Packing", "Sequences", "balanced_ranges"]
 
 Rows = NDArray[np.int64]
 
+# Of batches with as few sequences as this, the last table of rows is remembered: it takes longer to make than to use.
+_REMEMBERED = 64
+
 
 def _row_ranges(starts: Rows, lengths: Rows) -> Rows:
     """Row numbers `starts[i], ..., starts[i] + lengths[i] - 1` of every i, one after the other."""
     total = int(lengths.sum())
     first = np.cumsum(lengths) - lengths
     return np.arange(total, dtype=np.int64) + np.repeat(starts - first, lengths)
+
+
+@lru_cache(maxsize=16)
+def _equal_tables(n_sequences: int, n_timesteps: int) -> tuple[Rows, Rows]:
+    """Starts and lengths of sequences of one length, one after the other."""
+    starts = np.arange(n_sequences, dtype=np.int64) * n_timesteps
+    return starts, np.full(n_sequences, n_timesteps, dtype=np.int64)
 
 
 class Sequences:
@@ -51,10 +62,8 @@ class Sequences:
         """Sequences of a batch-first array `(n_sequences, n_timesteps, n_features)`; no copy if it is contiguous."""
         n_sequences, n_timesteps, n_features = x.shape
         values = np.ascontiguousarray(x).reshape(n_sequences * n_timesteps, n_features)
-        starts = np.arange(n_sequences, dtype=np.int64) * n_timesteps
-        if lengths is None:
-            lengths = np.full(n_sequences, n_timesteps, dtype=np.int64)
-        return cls(values, starts, lengths)
+        starts, equal = _equal_tables(n_sequences, n_timesteps)
+        return cls(values, starts, equal if lengths is None else lengths)
 
     @classmethod
     def from_list(cls, arrays: Sequence[NDArray]) -> Sequences:
@@ -116,13 +125,14 @@ class Packing:
         Packed rows `offsets[t]:offsets[t + 1]` belong to time step t; they are the first sequences of `order`.
     """
 
-    __slots__ = ("_steps", "lengths", "n_rows", "n_sequences", "n_timesteps", "offsets", "order")
+    __slots__ = ("_last", "_steps", "lengths", "n_rows", "n_sequences", "n_timesteps", "offsets", "order")
 
     def __init__(self, lengths: Rows) -> None:
         lengths = np.asarray(lengths, dtype=np.int64)
         self.n_sequences = len(lengths)
         # With equal lengths the caller's order stands, and all tables are regular.
         self._steps: Rows | None = None
+        self._last: tuple[bytes, Rows] | None = None
         if self.n_sequences and lengths.min() == lengths.max():
             self.n_timesteps = int(lengths[0])
             self.order = np.arange(self.n_sequences, dtype=np.int64)
@@ -146,6 +156,16 @@ class Packing:
     def rows(self, starts: Rows) -> Rows:
         """Where each packed row lies, if sequence i of the caller begins at row `starts[i]` of some matrix."""
         starts = np.asarray(starts, dtype=np.int64)
+        if self.n_sequences <= _REMEMBERED:
+            key = starts.tobytes()
+            if self._last is not None and self._last[0] == key:
+                return self._last[1]
+            rows = self._rows(starts)
+            self._last = key, rows
+            return rows
+        return self._rows(starts)
+
+    def _rows(self, starts: Rows) -> Rows:
         if self._steps is not None:
             return (starts + self._steps).reshape(-1)
         alive = np.diff(self.offsets)

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from numrnn.buffers import Buffers, Lease, aligned_zeros, read_only
 from numrnn.direction import Direction, DirectionPass, Dropout, Rows
-from numrnn.kernels.cpu.matmul import add_rows, multiply
+from numrnn.kernels.cpu.gradients import INPUT_ROWS
+from numrnn.kernels.cpu.matmul import add_rows
 from numrnn.kernels.cpu.pooling import pool_max, pool_max_adjoint, pool_mean, pool_mean_adjoint
 from numrnn.kernels.equations import CELLS
 from numrnn.packing import Packing, Sequences
@@ -37,6 +39,56 @@ States = list[NDArray]
 Task = Callable[[], None]
 
 
+class _Plan:
+    """How batches of some lengths are walked, and the memory for it, which serves one pass at a time.
+
+    Small plans are kept: to make one takes longer than a short pass.
+    """
+
+    # Plans with more memory than this, in bytes, are made anew for every pass.
+    KEPT_BYTES = 2**19
+
+    def __init__(
+        self,
+        lengths: NDArray,
+        layers: list[list[Direction]],
+        threads: list[int],
+        training: bool,
+        masked: bool,
+        identity: NDArray,
+        lease: Lease,
+    ) -> None:
+        self.packing = Packing(lengths)
+        self.identity = identity
+        self.lease = lease
+        self.layers = [
+            [direction.begin(self.packing, n_threads, training, masked, identity, lease) for direction in layer]
+            for layer, n_threads in zip(layers, threads, strict=True)
+        ]
+        # Into how many parts the work that follows the way back through time is divided, layer by layer.
+        self.parts = threads
+        self._in_sequence_order: NDArray | None = None
+        # Between layers: outputs of each layer, and gradients of its inputs.
+        self.outputs: dict[int, Rows] = {}
+        self.d_inputs: dict[int, Rows] = {}
+
+    def in_sequence_order(self) -> NDArray:
+        """The table of the rows of a matrix in which sequence comes after sequence."""
+        if self._in_sequence_order is None:
+            lengths = np.empty_like(self.packing.lengths)
+            lengths[self.packing.order] = self.packing.lengths
+            self._in_sequence_order = self.packing.rows(np.cumsum(lengths) - lengths)
+        return self._in_sequence_order
+
+    def between(self, rows: dict[int, Rows], purpose: str, number: int, width: int, dtype: np.dtype) -> Rows:
+        """A matrix in packed order."""
+        matrix = rows.get(number)
+        if matrix is None:
+            flat = self.lease.at_least((purpose, number), self.packing.n_rows * width, dtype)
+            matrix = rows[number] = Rows(flat, self.identity, width)
+        return matrix
+
+
 class RecurrentPass:
     """What one forward pass leaves behind: its results, and if it was for training, what the backward pass needs.
 
@@ -45,25 +97,49 @@ class RecurrentPass:
     output : ndarray
         Without pooling, the hidden states of the top layer, `(n_steps, output_size)`, sequence after sequence. With
         pooling, `(n_sequences, output_size)`.
-    state : list of ndarray
-        The final state of each layer and direction, each `(n_states, n_sequences, hidden_size)`.
+    final : list of ndarray
+        The final states. If all layers are of one size one array `(n_states, n_layers * n_directions, n_sequences,
+        hidden_size)`, else one for each layer.
+    d_initial : list of ndarray
+        After the backward pass, the gradients of the initial states in the same form.
     """
 
     output: NDArray
+    d_initial: list[NDArray]
 
-    def __init__(self, sequences: Sequences, pooling: str | None, training: bool, lease: Lease) -> None:
+    def __init__(
+        self, sequences: Sequences, plan: _Plan, key: tuple[Any, ...], pooling: str | None, training: bool, lease: Lease
+    ) -> None:
         self.sequences = sequences
-        self.packing = Packing(sequences.lengths)
+        self.plan = plan
+        self.key = key
         self.pooling = pooling
         self.training = training
         # The masks between layers.
         self.dropout: Dropout | None = None
         self.lease = lease
-        self.state: States = []
-        self.directions: list[DirectionPass] = []
+        self.final: list[NDArray] = []
         # Which time step holds each maximum, for max pooling; where the outputs of a sequence begin, without pooling.
         self.max_steps: NDArray | None = None
         self.output_starts: NDArray | None = None
+
+    @property
+    def packing(self) -> Packing:
+        return self.plan.packing
+
+    @property
+    def directions(self) -> list[DirectionPass]:
+        """What the kernels have kept of each layer and direction, in the order of `state`."""
+        return [kept for layer in self.plan.layers for kept in layer]
+
+    @property
+    def state(self) -> States:
+        """The final state of each layer and direction, each `(n_states, n_sequences, hidden_size)`."""
+        return _by_place(self.final)
+
+
+def _by_place(blocks: list[NDArray]) -> States:
+    return [block[:, place] for block in blocks for place in range(block.shape[1])]
 
 
 class RecurrentStack:
@@ -119,6 +195,7 @@ class RecurrentStack:
         self.workers = Workers() if workers is None else workers
         self.n_states = self.cell.n_states
         self.output_size = self.hidden_sizes[-1] * self.n_directions
+        self._is_uniform = len(set(self.hidden_sizes)) == 1
         self._buffers = Buffers()
         self._workspaces: list[NDArray] = []
         self._identity = np.arange(256, dtype=np.int64)
@@ -199,81 +276,102 @@ class RecurrentStack:
         -------
         RecurrentPass
         """
+        masked = training and self.recurrent_dropout > 0
+        key = (sequences.lengths.tobytes(), training, masked)
+        plan = self._buffers.take(key) or self._plan(sequences.lengths, training, masked)
+        packing, identity = plan.packing, plan.identity
+        n_rows, n_sequences = packing.n_rows, packing.n_sequences
         lease = self._buffers.lease()
-        run = RecurrentPass(sequences, pooling, training, lease)
-        recurrent_dropout = None
+        run = RecurrentPass(sequences, plan, key, pooling, training, lease)
+        recurrent_dropout = Dropout(self.recurrent_dropout, dropout_seed) if masked else None
         if training and self.dropout > 0:
             run.dropout = Dropout(self.dropout, dropout_seed + _WINDOW_STRIDE * (dropout_seed >> 32))
-        if training and self.recurrent_dropout > 0:
-            recurrent_dropout = Dropout(self.recurrent_dropout, dropout_seed)
-        packing = run.packing
-        n_rows = packing.n_rows
-        identity = self._rows(max(n_rows, packing.n_sequences))
+        if packed is None:
+            packed = PackedWeights(self, parameters, lease)
+        run.final = self._state_blocks(n_sequences)
         input_rows = packing.rows(sequences.starts)
-        inputs = Rows(sequences.values.reshape(-1), input_rows, sequences.n_features)
+        inputs = Rows(read_only(sequences.values.reshape(-1)), input_rows, sequences.n_features)
         if pooling is None:
             if output is None:
                 output = np.empty((n_rows, self.output_size), dtype=self.dtype)
                 output_starts = np.cumsum(sequences.lengths) - sequences.lengths
             assert output_starts is not None
             run.output_starts = output_starts
-        for number, layer in enumerate(self._layers):
+        top = len(self._layers) - 1
+        target: Rows | None = None
+        for number, (layer, runs) in enumerate(zip(self._layers, plan.layers, strict=True)):
             width = self.hidden_sizes[number] * self.n_directions
-            is_top = number == len(self._layers) - 1
-            target: Rows | None
-            if is_top and pooling is None:
+            if number == top and pooling is None:
                 assert output is not None and output_starts is not None
                 same = output_starts is sequences.starts
                 output_rows = input_rows if same else packing.rows(output_starts)
                 target = Rows(output.reshape(-1), output_rows, width)
-            elif is_top and pooling == "last":
+            elif number == top and pooling == "last":
                 target = None
             else:
-                target = Rows(lease.at_least(("output", number), n_rows * width, self.dtype), identity, width)
+                target = plan.between(plan.outputs, "output", number, width, self.dtype)
             tasks: list[Task] = []
             counters: list[NDArray] = []
-            for direction, initial in zip(layer, self._of_layer(state, number), strict=True):
-                mine = direction.begin(packing, inputs, initial, training, recurrent_dropout, lease)
-                run.directions.append(mine)
-                place = _columns_of(target, direction)
-                shares = direction.shares(packing, self._n_threads(n_rows * direction.step_flops))
-                cache = PackedWeights(self, parameters, lease) if packed is None else packed
-                weights = [cache.of(direction, share.unit_begin, share.units) for share in shares]
-                tasks += direction.forward_tasks(mine, weights, shares, identity, place, training, lease)
-                counters += [shares[0].counter] if shares[0].n_threads > 1 else []
+            for direction, mine, initial in zip(layer, runs, self._of_layer(state, number), strict=True):
+                mine.inputs = inputs
+                if recurrent_dropout is not None:
+                    direction.draw_mask(mine, recurrent_dropout)
+                weights = [packed.of(direction, share.unit_begin, share.units) for share in mine.shares]
+                block, place = self._place(number, direction)
+                columns = _columns_of(target, direction)
+                tasks += direction.forward_tasks(mine, weights, initial, run.final[block], place, columns)
+                if mine.counter is not None:
+                    counters.append(mine.counter)
             self.workers.run(tasks, counters=counters)
-            for direction, mine in zip(layer, run.directions[-len(layer) :], strict=True):
-                run.state.append(direction.unsorted_state(mine.state, packing))
             if target is not None:
                 if self.is_residual(number):
-                    add_rows(
-                        read_only(inputs.flat),
-                        inputs.pitch,
-                        inputs.table,
-                        n_rows,
-                        width,
-                        target.flat,
-                        target.table,
-                        target.pitch,
-                    )
-                if not is_top:
+                    table, pitch = target.table, target.pitch
+                    add_rows(inputs.flat, inputs.pitch, inputs.table, n_rows, width, target.flat, table, pitch)
+                if number < top:
                     if run.dropout is not None:
                         run.dropout.apply(target.flat, n_rows, width, width, number)
-                    inputs = Rows(target.flat, identity, width)
+                    inputs = Rows(read_only(target.flat), identity, width)
         if pooling is None:
             assert output is not None
             run.output = output
         elif target is None:
             run.output = np.concatenate([final[0] for final in run.state[-self.n_directions :]], axis=1)
-            if self.is_residual(len(self._layers) - 1):
+            if self.is_residual(top):
                 by_row = inputs.flat.reshape(n_rows, inputs.pitch)
-                for sequence_order, rows, columns in self._last_rows(packing):
-                    run.output[sequence_order, columns] += by_row[rows, columns]
+                for sequence_order, rows, columns_ in self._last_rows(packing):
+                    run.output[sequence_order, columns_] += by_row[rows, columns_]
         else:
             run.output = self._pool(run, target.flat.reshape(n_rows, self.output_size))
         if not training:
-            lease.release()
+            self._finish(run)
         return run
+
+    def _plan(self, lengths: NDArray, training: bool, masked: bool) -> _Plan:
+        n_rows = int(lengths.sum())
+        threads = [self._n_threads(n_rows * layer[0].step_flops) for layer in self._layers]
+        identity = self._rows(max(n_rows, len(lengths)))
+        return _Plan(lengths, self._layers, threads, training, masked, identity, self._buffers.lease())
+
+    def _finish(self, run: RecurrentPass) -> None:
+        """Give the memory of a pass back."""
+        run.lease.release()
+        plan = run.plan
+        for mine in (mine for runs in plan.layers for mine in runs):
+            mine.inputs = None
+        if plan.lease.n_bytes > plan.KEPT_BYTES or not self._buffers.keep(run.key, plan):
+            plan.lease.release()
+
+    def _state_blocks(self, n_sequences: int) -> list[NDArray]:
+        """Arrays for the states of all layers, as `RecurrentPass.final` describes them."""
+        n_states, sizes, dtype = self.n_states, self.hidden_sizes, self.dtype
+        if self._is_uniform:
+            return [np.empty((n_states, len(sizes) * self.n_directions, n_sequences, sizes[0]), dtype)]
+        return [np.empty((n_states, self.n_directions, n_sequences, size), dtype) for size in sizes]
+
+    def _place(self, number: int, direction: Direction) -> tuple[int, int]:
+        """Which array of `_state_blocks` holds the state of a direction, and where in it."""
+        place = int(direction.reverse)
+        return (0, number * self.n_directions + place) if self._is_uniform else (number, place)
 
     def is_residual(self, layer: int) -> bool:
         """Whether the input of that layer is added to its output."""
@@ -389,63 +487,56 @@ class RecurrentStack:
         if not run.training:
             raise RuntimeError("backward needs a forward pass with training=True that has not been used yet")
         run.training = False
-        lease, packing = run.lease, run.packing
+        lease, plan = run.lease, run.plan
+        packing = plan.packing
         n_rows = packing.n_rows
-        identity = self._rows(max(n_rows, packing.n_sequences))
-        above = None if d_output is None else self._d_rows(run, np.ascontiguousarray(d_output, dtype=self.dtype))
-        initial: list[States] = []
+        d_last = None
+        if d_output is not None:
+            d_output = np.ascontiguousarray(d_output, dtype=self.dtype)
+            d_last = read_only(d_output) if run.pooling == "last" else None
+        above = None if d_output is None else self._d_rows(run, d_output)
+        run.d_initial = self._state_blocks(packing.n_sequences)
+        d_input: NDArray | None = None
         for number in range(len(self._layers) - 1, -1, -1):
-            layer = self._layers[number]
-            runs = run.directions[number * len(layer) : (number + 1) * len(layer)]
+            layer, runs = self._layers[number], plan.layers[number]
             tasks: list[Task] = []
             counters: list[NDArray] = []
-            d_states = []
             for direction, mine, final in zip(layer, runs, self._of_layer(d_state, number), strict=True):
-                d_mine = direction.sorted_state("d state", final, packing, lease)
-                if run.pooling == "last" and d_output is not None and number == len(self._layers) - 1:
-                    first = direction.hidden_size if direction.reverse else 0
-                    by_unit = d_mine.reshape(self.n_states, packing.n_sequences, direction.padded)
-                    d_hidden = d_output[packing.order, first : first + direction.hidden_size]
-                    by_unit[0, :, : direction.hidden_size] += d_hidden
-                d_states.append(d_mine)
-                place = _columns_of(above, direction)
-                shares = direction.shares(packing, self._n_threads(n_rows * direction.step_flops))
-                tasks += direction.backward_tasks(mine, parameters, shares, identity, place, d_mine, lease)
-                counters += [shares[0].counter] if shares[0].n_threads > 1 else []
+                block, place = self._place(number, direction)
+                d_initial = run.d_initial[block]
+                tasks += direction.backward_tasks(mine, parameters, final, d_last, d_initial, place, above, plan.lease)
+                if mine.counter is not None:
+                    counters.append(mine.counter)
             self.workers.run(tasks, counters=counters)
-            initial.append([d.unsorted_state(flat, packing) for d, flat in zip(layer, d_states, strict=True)])
-            parts = self._n_threads(n_rows * layer[0].step_flops)
+            parts = plan.parts[number]
             tasks = []
             for direction, mine in zip(layer, runs, strict=True):
-                tasks += direction.weight_gradient_tasks(mine, identity, parts, lease)
+                tasks += direction.weight_gradient_tasks(mine, gradient, parts, lease)
             self.workers.run(tasks)
-            for direction, mine in zip(layer, runs, strict=True):
-                direction.add_gradients(mine, gradient, identity, lease)
-            if number > 0 or need_input:
-                below = self._input_gradient(layer, runs, parameters, identity, lease)
+            if number > 0:
+                below = plan.between(plan.d_inputs, "d input", number, layer[0].input_size, self.dtype)
+                self._input_gradient(layer, runs, parameters, below, parts, lease)
                 if self.is_residual(number):
                     self._add_residual_gradient(run, number, d_output, above, below)
-                above = below
-            if number > 0 and run.dropout is not None:
-                assert above is not None
-                width = self.hidden_sizes[number - 1] * self.n_directions
-                run.dropout.apply(above.flat, n_rows, width, above.pitch, number - 1)
-        d_input = None
-        if need_input:
-            assert above is not None
-            lengths = run.sequences.lengths
-            d_input = np.empty((n_rows, self.input_size), dtype=self.dtype)
-            by_row = above.flat.reshape(n_rows, above.pitch)[:, : self.input_size]
-            d_input[packing.rows(np.cumsum(lengths) - lengths)] = by_row
-        lease.release()
-        return d_input, [state for states in reversed(initial) for state in states]
+                if run.dropout is not None:
+                    run.dropout.apply(below.flat, n_rows, below.pitch, below.pitch, number - 1)
+                above = Rows(read_only(below.flat), below.table, below.pitch)
+            elif need_input:
+                d_input = np.empty((n_rows, self.input_size), dtype=self.dtype)
+                rows = plan.in_sequence_order()
+                self._input_gradient(
+                    layer, runs, parameters, Rows(d_input.reshape(-1), rows, self.input_size), parts, lease
+                )
+            d_last = None
+        self._finish(run)
+        return d_input, _by_place(run.d_initial)
 
     def _d_rows(self, run: RecurrentPass, d_output: NDArray) -> Rows | None:
         """The gradient of the outputs of the top layer's time steps; None where pooling uses the final states alone."""
         packing = run.packing
         if run.pooling is None:
             assert run.output_starts is not None
-            return Rows(d_output.reshape(-1), packing.rows(run.output_starts), self.output_size)
+            return Rows(read_only(d_output.reshape(-1)), packing.rows(run.output_starts), self.output_size)
         if run.pooling == "last":
             return None
         flat = run.lease.at_least(("d pooled",), packing.n_rows * self.output_size, self.dtype)
@@ -454,49 +545,33 @@ class RecurrentStack:
             pool_mean_adjoint(d_output, packing.offsets, packing.lengths, packing.order, d_outputs)
         else:
             pool_max_adjoint(d_output, packing.offsets, packing.order, run.max_steps, d_outputs)
-        return Rows(flat, self._rows(packing.n_rows), self.output_size)
+        return Rows(read_only(flat), run.plan.identity, self.output_size)
 
     def _input_gradient(
         self,
         layer: list[Direction],
         runs: list[DirectionPass],
         parameters: Mapping[str, NDArray],
-        identity: NDArray,
+        d_input: Rows,
+        parts: int,
         lease: Lease,
-    ) -> Rows:
-        """Gradient of one layer's input, in packed rows of a whole number of vectors."""
-        n_rows, pitch = runs[0].packing.n_rows, layer[0].padded_input
-        d_inputs = lease.at_least(("d input", layer[0].key), n_rows * pitch, self.dtype)
-        zero = lease.exact(("zero",), pitch, self.dtype)
-        panels = [direction.input_panels_backward(parameters, lease) for direction in layer]
+    ) -> None:
+        """Write the gradient of one layer's input."""
+        calls = [
+            direction.input_gradient_call(mine, parameters, d_input, number == 0)
+            for number, (direction, mine) in enumerate(zip(layer, runs, strict=True))
+        ]
 
-        def rows(begin: int, end: int) -> None:
-            start, start0, start_pitch = zero, 0, 0
-            for direction, mine, mine_panels in zip(layer, runs, panels, strict=True):
-                multiply(
-                    read_only(mine.saved),
-                    begin * direction.slots,
-                    identity,
-                    0,
-                    end - begin,
-                    direction.slots,
-                    mine_panels,
-                    0,
-                    direction.input_columns,
-                    pitch,
-                    start,
-                    start0,
-                    start_pitch,
-                    d_inputs,
-                    begin * pitch,
-                    pitch,
-                )
-                start, start0, start_pitch = d_inputs, begin * pitch, pitch
+        def rows(begin: int, end: int, scratch: NDArray) -> None:
+            for call in calls:
+                call(begin, end, scratch)
 
-        parts = self._n_threads(n_rows * layer[0].step_flops)
+        n_rows = runs[0].packing.n_rows
         bounds = [n_rows * part // parts for part in range(parts + 1)]
-        self.workers.run([partial(rows, *pair) for pair in pairwise(bounds)])
-        return Rows(d_inputs, identity, pitch)
+        size = INPUT_ROWS * layer[0].padded_input
+        self.workers.run(
+            [partial(rows, *pair, lease.at_least(("input rows",), size, self.dtype)) for pair in pairwise(bounds)]
+        )
 
     def _add_residual_gradient(
         self, run: RecurrentPass, number: int, d_output: NDArray | None, above: Rows | None, below: Rows

@@ -10,10 +10,14 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+import numpy as np
 from numba import config, njit
 from numba.core.registry import cpu_target
 
-__all__ = ["COMPILED", "CPU_FEATURES", "VECTOR_BITS", "inline", "kernel", "specialize"]
+__all__ = ["COMPILED", "CPU_FEATURES", "VECTOR_BITS", "ZERO", "inline", "kernel", "specialize"]
+
+# For arguments of kernels that call one another: Numba compiles them anew for every literal number.
+ZERO = np.int64(0)
 
 
 def _cpu_features() -> set[str]:

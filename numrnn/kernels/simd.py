@@ -22,18 +22,20 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
-from numba.core.imputils import lower_builtin
+from numba.core.imputils import impl_ret_borrowed, lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, models, register_model
 
 from numrnn.kernels.jit import CPU_FEATURES, VECTOR_BITS
 
 __all__ = [
+    "FEW_ROWS",
     "PANEL_VECTORS",
     "TILE_ROWS",
     "VECTOR_BITS",
     "absolute",
     "clamp",
+    "constant",
     "copy_sign",
     "fma",
     "lane_count",
@@ -48,6 +50,7 @@ __all__ = [
     "store_partial",
     "store_slots",
     "tile",
+    "tile_few",
     "transpose",
     "where_positive",
     "zeros_like",
@@ -58,6 +61,9 @@ __all__ = [
 # (AVX-512, NEON); 12 fit the 16 registers of SSE and AVX.
 TILE_ROWS = 6
 PANEL_VECTORS = 4 if "avx512f" in CPU_FEATURES or "neon" in CPU_FEATURES else 2
+
+# So few rows that the latency of a multiply-add, not their number, takes the time: then a tile is two panels wide.
+FEW_ROWS = 3
 
 
 def lane_count(dtype: Any) -> int:
@@ -337,6 +343,16 @@ def lanes(typingctx, array):
 
 
 @intrinsic
+def constant(typingctx, array):
+    """The same array, as one that is not written: functions that only read are compiled once for both kinds."""
+
+    def codegen(context, builder, sig, args):
+        return impl_ret_borrowed(context, builder, sig.return_type, args[0])
+
+    return array.copy(readonly=True)(array), codegen
+
+
+@intrinsic
 def load(typingctx, array, index):
     """The vector of elements index, index + 1, ... of a one-dimensional contiguous array."""
     vector = Vector(array.dtype)
@@ -456,8 +472,11 @@ def transpose(typingctx, source, source0, rows, row0, pitch, target, target0, ta
 
 
 # ------------------------------------------------------------------------------------------------- the register tile
-def _emit_tile(builder, height, width, a, rows, pitch, b, depth, start, start_pitch, c, c_pitch, vector):
-    """One tile of a product: `height` rows by `width` vectors of accumulators that never leave the registers."""
+def _emit_tile(builder, height, width, a, rows, pitch, b, b_pitch, depth, start, start_pitch, c, c_pitch, vector):
+    """One tile of a product: `height` rows by `width` vectors of accumulators that never leave the registers.
+
+    b has a pointer for every PANEL_VECTORS vectors of a row.
+    """
     column = [_INT64(i * vector.count) for i in range(width)]
     a_rows = [builder.gep(a, [builder.mul(builder.load(builder.gep(rows, [_INT64(r)])), pitch)]) for r in range(height)]
     starts = [builder.gep(start, [builder.mul(start_pitch, _INT64(r))]) for r in range(height)]
@@ -468,8 +487,11 @@ def _emit_tile(builder, height, width, a, rows, pitch, b, depth, start, start_pi
     builder.position_at_end(loop)
     k = builder.phi(_INT64)
     accumulators = [[builder.phi(vector) for _ in column] for _ in range(height)]
-    b_row = builder.gep(b, [builder.mul(k, _INT64(width * vector.count))])
-    b_vectors = [_load(builder, builder.gep(b_row, [v]), vector) for v in column]
+    b_rows = [builder.gep(panel, [builder.mul(k, b_pitch)]) for panel in b]
+    b_vectors = [
+        _load(builder, builder.gep(b_rows[v // PANEL_VECTORS], [column[v % PANEL_VECTORS]]), vector)
+        for v in range(width)
+    ]
     updated = []
     for r in range(height):
         a_value = _splat(builder, builder.load(builder.gep(a_rows[r], [k])), vector)
@@ -489,6 +511,21 @@ def _emit_tile(builder, height, width, a, rows, pitch, b, depth, start, start_pi
             _store(builder, updated[r][v], builder.gep(target, [column[v]]))
 
 
+def _for_every_shape(builder, height, width, most_rows, widths, emit):
+    """Code that does what `emit` writes for the height and the width that it finds."""
+    shape = builder.add(builder.mul(height, _INT64(max(widths) + 1)), width)
+    done = builder.append_basic_block("tile.done")
+    switch = builder.switch(shape, done)
+    for rows_high in range(1, most_rows + 1):
+        for vectors_wide in widths:
+            case = builder.append_basic_block(f"tile.{rows_high}x{vectors_wide}")
+            switch.add_case(_INT64(rows_high * (max(widths) + 1) + vectors_wide), case)
+            builder.position_at_end(case)
+            emit(rows_high, vectors_wide)
+            builder.branch(done)
+    builder.position_at_end(done)
+
+
 @intrinsic
 def tile(typingctx, height, width, a, a0, rows, row0, pitch, b, b0, depth, start, start0, start_pitch, c, c0, c_pitch):
     """C[r, :] = start[r, :] + sum over k of A[rows[r], k] B[k, :] for `height` rows and `width` vectors, depth at least
@@ -502,38 +539,89 @@ def tile(typingctx, height, width, a, a0, rows, row0, pitch, b, b0, depth, start
 
     def codegen(context, builder, sig, args):
         height_, width_, a_, a0_, rows_, row0_, pitch_, b_, b0_, depth_, s_, s0_, s_pitch_, c_, c0_, c_pitch_ = args
-        operands = (
-            _pointer(context, builder, a, a_, a0_),
-            _pointer(context, builder, rows, rows_, row0_),
-            pitch_,
-            _pointer(context, builder, b, b_, b0_),
+        left = (_pointer(context, builder, a, a_, a0_), _pointer(context, builder, rows, rows_, row0_), pitch_)
+        panel = _pointer(context, builder, b, b_, b0_)
+        result = (
             depth_,
             _pointer(context, builder, start, s_, s0_),
             s_pitch_,
             _pointer(context, builder, c, c_, c0_),
             c_pitch_,
+            _value_ir(vector),
         )
-        shape = builder.add(builder.mul(height_, _INT64(PANEL_VECTORS + 1)), width_)
-        done = builder.append_basic_block("tile.done")
-        switch = builder.switch(shape, done)
-        for rows_high in range(1, TILE_ROWS + 1):
-            for vectors_wide in range(1, PANEL_VECTORS + 1):
-                case = builder.append_basic_block(f"tile.{rows_high}x{vectors_wide}")
-                switch.add_case(_INT64(rows_high * (PANEL_VECTORS + 1) + vectors_wide), case)
-                builder.position_at_end(case)
-                _emit_tile(builder, rows_high, vectors_wide, *operands, _value_ir(vector))
-                builder.branch(done)
-        builder.position_at_end(done)
+
+        def emit(rows_high, vectors_wide):
+            b_pitch = _INT64(vectors_wide * vector.lanes)
+            _emit_tile(builder, rows_high, vectors_wide, *left, [panel], b_pitch, *result)
+
+        _for_every_shape(builder, height_, width_, TILE_ROWS, range(1, PANEL_VECTORS + 1), emit)
         return context.get_dummy_value()
 
     matrix = (index, start, index, index, c, index, index)
     return types.void(index, index, a, index, rows, index, index, b, index, *matrix), codegen
 
 
+@intrinsic
+def tile_few(
+    typingctx,
+    height,
+    width,
+    a,
+    a0,
+    rows,
+    row0,
+    pitch,
+    b,
+    b0,
+    b1,
+    b_pitch,
+    depth,
+    start,
+    start0,
+    start_pitch,
+    c,
+    c0,
+    c_pitch,
+):
+    """As `tile`, of at most FEW_ROWS rows, and with any pitch of B.
+
+    The width is at most, or twice, PANEL_VECTORS. A row's first PANEL_VECTORS vectors of B begin at b0, the others at
+    b1.
+    """
+    index = types.intp
+    vector = Vector(b.dtype)
+
+    def codegen(context, builder, sig, args):
+        height_, width_, a_, a0_, rows_, row0_, pitch_, b_, b0_, b1_, b_pitch_, depth_ = args[:12]
+        s_, s0_, s_pitch_, c_, c0_, c_pitch_ = args[12:]
+        left = (_pointer(context, builder, a, a_, a0_), _pointer(context, builder, rows, rows_, row0_), pitch_)
+        panels = [_pointer(context, builder, b, b_, b0_), _pointer(context, builder, b, b_, b1_)]
+        result = (
+            b_pitch_,
+            depth_,
+            _pointer(context, builder, start, s_, s0_),
+            s_pitch_,
+            _pointer(context, builder, c, c_, c0_),
+            c_pitch_,
+            _value_ir(vector),
+        )
+
+        def emit(rows_high, vectors_wide):
+            _emit_tile(builder, rows_high, vectors_wide, *left, panels, *result)
+
+        _for_every_shape(builder, height_, width_, FEW_ROWS, [*range(1, PANEL_VECTORS + 1), 2 * PANEL_VECTORS], emit)
+        return context.get_dummy_value()
+
+    right = (b, index, index, index, index)
+    matrix = (start, index, index, c, index, index)
+    return types.void(index, index, a, index, rows, index, index, *right, *matrix), codegen
+
+
 if config.DISABLE_JIT:
     from numrnn.kernels.simd_interpreted import (  # type: ignore[assignment]
         absolute,
         clamp,
+        constant,
         copy_sign,
         fma,
         lanes,
@@ -547,6 +635,7 @@ if config.DISABLE_JIT:
         store_partial,
         store_slots,
         tile,
+        tile_few,
         transpose,
         where_positive,
         zeros_like,

@@ -29,6 +29,10 @@ def lanes(array):
     return VECTOR_BITS // (8 * array.dtype.itemsize)
 
 
+def constant(array):
+    return array
+
+
 def load(array, index):
     return array[_span(array, index, lanes(array))].copy()
 
@@ -114,3 +118,22 @@ def tile(height, width, a, a0, rows, row0, pitch, b, b0, depth, start, start0, s
         total = start[_span(start, start0 + r * start_pitch, columns)].astype(np.float64)
         with np.errstate(all="ignore"):
             c[_span(c, c0 + r * c_pitch, columns)] = total + left.astype(np.float64) @ factor
+
+
+def tile_few(
+    height, width, a, a0, rows, row0, pitch, b, b0, b1, b_pitch, depth, start, start0, start_pitch, c, c0, c_pitch
+):
+    from numrnn.kernels.simd import PANEL_VECTORS
+
+    columns = width * lanes(b)
+    panel = min(columns, PANEL_VECTORS * lanes(b))
+    factor = np.empty((depth, columns), dtype=np.float64)
+    for k in range(depth):
+        factor[k, :panel] = b[_span(b, b0 + k * b_pitch, panel)]
+        if panel < columns:
+            factor[k, panel:] = b[_span(b, b1 + k * b_pitch, columns - panel)]
+    for r in range(height):
+        left = a[_span(a, a0 + rows[row0 + r] * pitch, depth)].astype(np.float64)
+        total = start[_span(start, start0 + r * start_pitch, columns)].astype(np.float64)
+        with np.errstate(all="ignore"):
+            c[_span(c, c0 + r * c_pitch, columns)] = total + left @ factor

@@ -9,20 +9,33 @@ depend on the rows beside it, on the height of its tile, or on how a product is 
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-from numrnn.kernels.jit import inline, kernel
-from numrnn.kernels.simd import PANEL_VECTORS, TILE_ROWS, lanes, load, store, tile, transpose, zeros_like
+from numrnn.kernels.jit import ZERO, inline, kernel
+from numrnn.kernels.simd import (
+    FEW_ROWS,
+    PANEL_VECTORS,
+    TILE_ROWS,
+    lanes,
+    load,
+    store,
+    tile,
+    tile_few,
+    transpose,
+    zeros_like,
+)
 
 __all__ = [
     "SUM_COLUMNS",
     "SUM_PITCH",
     "SUM_ROWS",
     "add_rows",
+    "height_of_tile",
     "multiply",
     "multiply_transposed",
+    "multiply_where_it_lies",
     "pack_columns",
+    "pack_layer",
     "pack_rows",
     "transpose_into",
-    "unpack_columns",
 ]
 
 # Rows of the left factor that are taken at once, so that they stay in the caches.
@@ -42,6 +55,64 @@ def height_of_tile(left):
 
 
 @kernel
+def _multiply_few(
+    a,
+    a0,
+    rows,
+    row0,
+    n_rows,
+    pitch,
+    b,
+    b0,
+    panel_pitch,
+    b_pitch,
+    depth,
+    columns,
+    start,
+    start0,
+    start_pitch,
+    c,
+    c0,
+    c_pitch,
+):
+    """As `multiply`, for at most FEW_ROWS rows.
+
+    B's panels begin panel_pitch apart, and its rows b_pitch apart, or, where that is 0, as close as they can. The
+    latency of the multiply-adds is hidden by computing two panels at once.
+    """
+    n_lanes = lanes(c)
+    step = PANEL_VECTORS * n_lanes
+    column = 0
+    while column < columns and n_rows > 0:
+        width = min(step, columns - column)
+        source = b0 + column // step * panel_pitch
+        row_pitch = b_pitch if b_pitch > 0 else width
+        if columns - column >= 2 * step:
+            width = 2 * step
+        tile_few(
+            n_rows,
+            width // n_lanes,
+            a,
+            a0,
+            rows,
+            row0,
+            pitch,
+            b,
+            source,
+            source + panel_pitch,
+            row_pitch,
+            depth,
+            start,
+            start0 + column,
+            start_pitch,
+            c,
+            c0 + column,
+            c_pitch,
+        )
+        column += width
+
+
+@kernel
 def multiply(
     a, a0, rows, row0, n_rows, pitch, panels, panels0, depth, columns, start, start0, start_pitch, c, c0, c_pitch
 ):
@@ -53,6 +124,28 @@ def multiply(
     """
     n_lanes = lanes(c)
     step = PANEL_VECTORS * n_lanes
+    if n_rows <= FEW_ROWS:
+        _multiply_few(
+            a,
+            a0,
+            rows,
+            row0,
+            n_rows,
+            pitch,
+            panels,
+            panels0,
+            step * depth,
+            ZERO,
+            depth,
+            columns,
+            start,
+            start0,
+            start_pitch,
+            c,
+            c0,
+            c_pitch,
+        )
+        return
     for first in range(0, n_rows, BLOCK_ROWS):
         last = min(n_rows, first + BLOCK_ROWS)
         for column in range(0, columns, step):
@@ -79,6 +172,40 @@ def multiply(
                     c_pitch,
                 )
                 row += height
+
+
+@kernel
+def multiply_where_it_lies(
+    a, a0, rows, n_rows, pitch, gates, padded, hidden_size, weight, column_begin, columns, c, c0, c_pitch
+):
+    """C += A @ some columns of weight (n_gates * hidden_size, n_columns), which was not packed for it.
+
+    For at most FEW_ROWS rows, when packing would be most of the work. Column slot * padded + unit of A belongs to row
+    gates[slot] * hidden_size + unit of the weight. The columns, a multiple of the vector's lanes, must be there.
+    """
+    n_columns = weight.shape[1]
+    flat = weight.reshape(-1)
+    for slot in range(len(gates)):
+        _multiply_few(
+            a,
+            a0 + slot * padded,
+            rows,
+            ZERO,
+            n_rows,
+            pitch,
+            flat,
+            gates[slot] * hidden_size * n_columns + column_begin,
+            PANEL_VECTORS * lanes(c),
+            n_columns,
+            hidden_size,
+            columns,
+            c,
+            c0,
+            c_pitch,
+            c,
+            c0,
+            c_pitch,
+        )
 
 
 @kernel
@@ -189,9 +316,41 @@ def pack_columns(weight, gates, hidden_size, unit_begin, units, identity, panels
             width = min(step, columns - first)
             row = gates[slot] * hidden_size + unit_begin + unit
             n_units = min(n_lanes, hidden_size - unit_begin - unit)
-            transpose_into(
-                flat, row * depth, identity, 0, n_units, depth, depth, panels, first * depth + inside, width
-            )
+            transpose_into(flat, row * depth, identity, 0, n_units, depth, depth, panels, first * depth + inside, width)
+
+
+@kernel
+def pack_layer(
+    weight_ih,
+    weight_hh,
+    bias_ih,
+    bias_hh,
+    input_gates,
+    hidden_gates,
+    n_slots,
+    hidden_size,
+    unit_begin,
+    units,
+    identity,
+    packed,
+):
+    """Write all that the forward kernels want of some units: weight_ih, weight_hh, and the biases by slot.
+
+    Where a slot has both biases, they are summed. Padding is not written, as in `pack_columns`.
+    """
+    hidden = len(input_gates) * units * weight_ih.shape[1]
+    bias = hidden + len(hidden_gates) * units * hidden_size
+    pack_columns(weight_ih, input_gates, hidden_size, unit_begin, units, identity, packed[:hidden])
+    pack_columns(weight_hh, hidden_gates, hidden_size, unit_begin, units, identity, packed[hidden:bias])
+    hidden_first = n_slots - len(hidden_gates)
+    for slot in range(n_slots):
+        for i in range(min(units, hidden_size - unit_begin)):
+            total = packed.dtype.type(0)
+            if slot < len(input_gates):
+                total += bias_ih[input_gates[slot] * hidden_size + unit_begin + i]
+            if slot >= hidden_first:
+                total += bias_hh[hidden_gates[slot - hidden_first] * hidden_size + unit_begin + i]
+            packed[bias + slot * units + i] = total
 
 
 @kernel
@@ -213,26 +372,3 @@ def pack_rows(weight, gates, hidden_size, padded_size, column_begin, columns, pa
                 row = gates[slot] * hidden_size + unit
                 for i in range(stop):
                     panels[target + i] = weight[row, column_begin + first + i]
-
-
-@kernel
-def unpack_columns(product, gates, hidden_size, padded_size, identity, square, weight):
-    """Add a product (depth, columns), columns as in `pack_columns`, to weight (n_gates * hidden_size, depth).
-
-    square is scratch of a vector's lanes, squared.
-    """
-    depth = weight.shape[1]
-    flat = weight.reshape(-1)
-    n_lanes = lanes(product)
-    pitch = len(gates) * padded_size
-    for slot in range(len(gates)):
-        for unit in range(0, hidden_size, n_lanes):
-            source = slot * padded_size + unit
-            row = gates[slot] * hidden_size + unit
-            n_units = min(n_lanes, hidden_size - unit)
-            for k in range(0, depth, n_lanes):
-                n_k = min(n_lanes, depth - k)
-                transpose_into(product, k * pitch + source, identity, 0, n_k, pitch, n_lanes, square, 0, n_lanes)
-                for i in range(n_units):
-                    for j in range(n_k):
-                        flat[(row + i) * depth + k + j] += square[i * n_lanes + j]

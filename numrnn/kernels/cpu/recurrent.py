@@ -17,10 +17,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from numrnn.kernels.barrier import meet
-from numrnn.kernels.cpu.matmul import multiply
+from numrnn.kernels.cpu.matmul import multiply, multiply_where_it_lies
 from numrnn.kernels.equations import CELLS, Cell
-from numrnn.kernels.jit import specialize
+from numrnn.kernels.jit import ZERO, inline, specialize
 from numrnn.kernels.simd import (
+    constant,
     fma,
     lanes,
     load,
@@ -39,19 +40,55 @@ N_SLOTS = N_STATES = N_INPUT_GATES = N_HIDDEN_GATES = 0
 step = adjoint = None
 
 
+@inline
+def _read_states(given, has_given, order, begin, end, unit_begin, units, hidden_size, padded, state, state_pitch):
+    """Some units of the states of some sequences, padded: given (n_states, n_sequences, hidden_size), or zero."""
+    stop = min(unit_begin + units, hidden_size)
+    for n in range(begin, end):
+        for s in range(given.shape[0]):
+            row = s * state_pitch + n * padded
+            for unit in range(unit_begin, unit_begin + units):
+                state[row + unit] = 0
+            if has_given:
+                for unit in range(unit_begin, stop):
+                    state[row + unit] = given[s, order[n], unit]
+
+
+@inline
+def _write_states(state, state_pitch, order, begin, end, unit_begin, units, hidden_size, padded, results, place):
+    """The inverse of `_read_states`, to results[:, place]."""
+    stop = min(unit_begin + units, hidden_size)
+    for n in range(begin, end):
+        for s in range(results.shape[0]):
+            row = s * state_pitch + n * padded
+            for unit in range(unit_begin, stop):
+                results[s, place, order[n], unit] = state[row + unit]
+
+
 def forward(
     values,
     value_rows,
     value_pitch,
-    input_size,
     weights,
+    initial,
+    has_initial,
+    final,
+    place,
+    output,
+    output_rows,
+    output_column,
+    output_pitch,
+    has_output,
+    input_size,
     hidden_size,
     padded,
     state,
     hidden,
     mask,
+    has_mask,
     n_sequences,
     offsets,
+    order,
     identity,
     reverse,
     begin,
@@ -65,21 +102,16 @@ def forward(
     saved,
     previous,
     previous_hidden,
-    output,
-    output_rows,
-    output_column,
-    output_pitch,
     training,
-    has_output,
-    has_mask,
 ):
     """Walk sequences begin to end through all time steps.
 
-    Reads values (input of packed row r in row value_rows[r]) and weights, those of the units of this call: the panels
-    of weight_ih and of weight_hh, as `pack_columns` writes them, and the biases by slot, one after the other. Updates
-    state. Writes output[output_rows[r], output_column:+hidden_size] if has_output, and if training, for the backward
-    pass, saved (n_rows, n_slots * padded): the activated gates, and previous (n_rows, n_states * padded): the states
-    before the step. z and chunk_rows are scratch for as many rows as chunk_rows has, at least end - begin.
+    Reads values (input of packed row r in row value_rows[r]) and weights, those of the units of this call, as
+    `pack_layer` writes them. The states begin with initial (n_states, n_sequences, hidden_size) if has_initial, else
+    with zero, and the last ones are written to final[:, place]; there sequence n of the batch is number order[n].
+    Writes output[output_rows[r], output_column:+hidden_size] if has_output, and if training, for the backward pass,
+    saved (n_rows, n_slots * padded): the activated gates, and previous (n_rows, n_states * padded): the states before
+    the step. state, z and chunk_rows are scratch, the latter for as many rows as chunk_rows has, at least end - begin.
 
     The recurrent product reads hidden, which is state itself or, if has_mask, h * mask (n_sequences, padded), kept
     there from step to step; then, if training, previous_hidden (n_rows, padded) receives what the product read.
@@ -93,7 +125,16 @@ def forward(
     hidden_first = slots - hidden_columns
     hidden_panels = input_columns * input_size
     bias = hidden_panels + hidden_columns * hidden_size
+    _read_states(initial, has_initial, order, begin, end, unit_begin, units, hidden_size, padded, state, state_pitch)
+    if has_mask:
+        for n in range(begin, end):
+            for at in range(n * padded + unit_begin, n * padded + unit_begin + units, n_lanes):
+                store(hidden, at, load(state, at) * load(mask, at))
+    read = constant(hidden)
     meetings = 0
+    if n_threads > 1:
+        meetings += 1
+        meet(counter, n_threads, meetings)
     done = 0
     while done < n_steps:
         # As many time steps as the scratch holds: their inputs go through the input weights in one product.
@@ -112,20 +153,20 @@ def forward(
             chunk_end += 1
         multiply(
             values,
-            0,
+            ZERO,
             chunk_rows,
-            0,
+            ZERO,
             n_rows,
             value_pitch,
             weights,
-            0,
+            ZERO,
             input_size,
             input_columns,
             weights,
             bias,
-            0,
+            ZERO,
             z,
-            0,
+            ZERO,
             slots,
         )
         for row in range(n_rows):
@@ -141,8 +182,8 @@ def forward(
                 continue
             at = row * slots
             multiply(
-                hidden,
-                0,
+                read,
+                ZERO,
                 identity,
                 begin,
                 alive,
@@ -192,19 +233,33 @@ def forward(
                 meet(counter, n_threads, meetings)
             row += alive
         done = chunk_end
+    _write_states(state, state_pitch, order, begin, end, unit_begin, units, hidden_size, padded, final, place)
 
 
 def backward(
-    saved,
-    previous,
+    weight,
     hidden_panels,
+    d_final,
+    has_final,
+    d_last,
+    has_last,
+    d_initial,
+    place,
+    d_output,
+    output_rows,
+    output_column,
+    output_pitch,
+    has_output,
+    gates_of_slots,
     hidden_size,
     padded,
     d_state,
     d_hidden,
     mask,
+    has_mask,
     n_sequences,
     offsets,
+    order,
     identity,
     reverse,
     begin,
@@ -213,20 +268,18 @@ def backward(
     units,
     counter,
     n_threads,
-    d_output,
-    output_rows,
-    output_column,
-    output_pitch,
-    has_output,
-    has_mask,
+    saved,
+    previous,
 ):
     """Walk sequences begin to end back through all time steps.
 
     Reads saved and previous as `forward` left them, hidden_panels (as `pack_rows` writes the columns of weight_hh for
-    the units of this call) and, if has_output, d_output[output_rows[r], output_column:+hidden_size]. Overwrites saved
-    with the gradients of the pre-activations, and d_state (n_states, n_sequences, padded), the gradients of the final
-    states, with those of the initial states. If has_mask, the recurrent product read h * mask (n_sequences, padded);
-    then d_hidden is scratch of the shape of mask.
+    the units of this call; if empty, weight_hh itself, see `multiply_where_it_lies`) and, if has_output,
+    d_output[output_rows[r], output_column:+hidden_size]. Overwrites saved with the gradients of the pre-activations.
+    The gradients of the final states are d_final (n_states, n_sequences, hidden_size) if has_final, to which d_last
+    (n_sequences, ...) from output_column on is added for the hidden state if has_last; those of the initial states are
+    written to d_initial[:, place]. d_state (n_states, n_sequences, padded) is scratch. If has_mask, the recurrent
+    product read h * mask (n_sequences, padded); then d_hidden is scratch of the shape of mask.
     """
     n_lanes = lanes(d_state)
     slots = N_SLOTS * padded
@@ -234,6 +287,15 @@ def backward(
     hidden_columns = N_HIDDEN_GATES * padded
     hidden_first = slots - hidden_columns
     n_steps = len(offsets) - 1
+    d_z = constant(saved)
+    # Where there is no mask the product is added in place.
+    target = d_hidden if has_mask else d_state
+    # Of the states nobody reads the units of others.
+    _read_states(d_final, has_final, order, begin, end, unit_begin, units, hidden_size, padded, d_state, state_pitch)
+    if has_last:
+        for n in range(begin, end):
+            for unit in range(unit_begin, min(unit_begin + units, hidden_size)):
+                d_state[n * padded + unit] += d_last[order[n], output_column + unit]
     meetings = 0
     for s in range(n_steps):
         t = s if reverse else n_steps - 1 - s
@@ -265,35 +327,53 @@ def backward(
             # The product takes the gradients of all units.
             meetings += 1
             meet(counter, n_threads, meetings)
-        # Where there is no mask the product is added in place.
-        target = d_hidden if has_mask else d_state
         corner = begin * padded + unit_begin
         if has_mask:
             for i in range(alive):
                 for at in range(corner + i * padded, corner + i * padded + units, n_lanes):
                     store(d_hidden, at, zeros_like(load(d_hidden, at)))
-        multiply(
-            saved,
-            (first + begin) * slots + hidden_first,
-            identity,
-            0,
-            alive,
-            slots,
-            hidden_panels,
-            0,
-            hidden_columns,
-            units,
-            target,
-            corner,
-            padded,
-            target,
-            corner,
-            padded,
-        )
+        d_z0 = (first + begin) * slots + hidden_first
+        if len(hidden_panels) > 0:
+            multiply(
+                d_z,
+                d_z0,
+                identity,
+                ZERO,
+                alive,
+                slots,
+                hidden_panels,
+                ZERO,
+                hidden_columns,
+                units,
+                target,
+                corner,
+                padded,
+                target,
+                corner,
+                padded,
+            )
+        else:
+            multiply_where_it_lies(
+                d_z,
+                d_z0,
+                identity,
+                alive,
+                slots,
+                gates_of_slots,
+                padded,
+                hidden_size,
+                weight,
+                unit_begin,
+                units,
+                target,
+                corner,
+                padded,
+            )
         if has_mask:
             for i in range(alive):
                 for at in range(corner + i * padded, corner + i * padded + units, n_lanes):
                     store(d_state, at, fma(load(d_hidden, at), load(mask, at), load(d_state, at)))
+    _write_states(d_state, state_pitch, order, begin, end, unit_begin, units, hidden_size, padded, d_initial, place)
 
 
 def advance(x, states, layer, weights, workspace, identity, padded, results):
@@ -331,19 +411,19 @@ def advance(x, states, layer, weights, workspace, identity, padded, results):
             for i in range(hidden_size, padded):
                 workspace[at + i] = 0
     multiply(
-        workspace,
+        constant(workspace),
         x0,
         identity,
-        0,
+        ZERO,
         n_sequences,
         input_size,
         weights,
-        0,
+        ZERO,
         input_size,
         input_columns,
         weights,
         bias,
-        0,
+        ZERO,
         workspace,
         z0,
         slots,
@@ -353,10 +433,10 @@ def advance(x, states, layer, weights, workspace, identity, padded, results):
         for column in range(input_columns, slots, n_lanes):
             store(workspace, z0 + n * slots + column, load(weights, bias + column))
     multiply(
-        workspace,
-        0,
+        constant(workspace),
+        ZERO,
         identity,
-        0,
+        ZERO,
         n_sequences,
         padded,
         weights,
