@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -170,7 +171,9 @@ class RNNLanguageModel(BaseEstimator):
     _state: TrainingState
     _random: np.random.RandomState
     _several: bool
+    _compiled: CompiledNetwork | None
     symbols_: list[Any]
+    validation_scores_: list[float] | None
 
     def __init__(
         self,
@@ -232,6 +235,47 @@ class RNNLanguageModel(BaseEstimator):
         self.dtype = dtype
         self.n_jobs = n_jobs
         self.verbose = verbose
+
+    # --------------------------------------------------------------------------------------------------------- files
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model to a file, from which `numrnn.load` reads it.
+
+        The state of training is in it: with `warm_start`, or by `partial_fit`, training goes on bit for bit as it would
+        have without the file.
+
+        Parameters
+        ----------
+        path : str or path-like
+            An existing file is replaced, but only when the new one is complete.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the model is not fitted.
+        ValueError
+            If a parameter or a symbol cannot be written.
+        OSError
+            If the file cannot be written.
+        """
+        from numrnn.persistence import save
+
+        save(self, path)
+
+    def _check_fitted(self) -> None:
+        check_is_fitted(self)
+
+    def _restore(self, state: TrainingState, rng: np.random.RandomState | None) -> None:
+        """Make what can be derived from attributes that a file holds, and take the state of training."""
+        several = 1 if self._several else 0
+        self._index = {symbol: 1 + i for i, symbol in enumerate(self.symbols_[1 : len(self.symbols_) - several])}
+        if len(self._frequencies) != len(self.symbols_):
+            raise ValueError(f"{len(self.symbols_)} symbols have {len(self._frequencies)} frequencies")
+        self._compiled = None
+        self._state = state
+        self._random = check_random_state(self.random_state) if rng is None else rng
+        self.loss_curve_ = state.loss_curve
+        if self.validation_scores_ is not None:
+            self.validation_scores_ = state.validation_scores
 
     # ------------------------------------------------------------------------------------------------------ training
     @_fit_context(prefer_skip_nested_validation=True)
@@ -315,7 +359,7 @@ class RNNLanguageModel(BaseEstimator):
             self._frequencies = np.bincount(ids, minlength=len(symbols)) / len(ids)
         elif not incremental:
             self._state.no_improvement_count = 0
-        self._compiled: CompiledNetwork | None = None
+        self._compiled = None
         training: dict[str, Any]
         data: tuple[Any, ...]
         validation: Any = None

@@ -11,7 +11,8 @@ A file holds the parameters of the network by PyTorch's names, and as metadata:
 =====================  ==========================================================================================
 
 Arrays of numbers among the parameters of the constructor, such as pretrained embeddings, are tensors too, by the names
-``parameter:0``, ``parameter:1``, ...
+``parameter:0``, ``parameter:1``, ... What training needs to go on (`numrnn.training.checkpoint`) is the entry
+``training`` of the model, and tensors ``training:...``.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ from safetensors.numpy import save as serialize
 
 import numrnn
 from numrnn.estimators import Convolution, RNNClassifier, RNNRegressor, RNNTagger
-from numrnn.estimators.base import RecurrentEstimator, network_from, network_settings
+from numrnn.estimators.base import network_from, network_settings
 from numrnn.estimators.words import WordEncoder
+from numrnn.language import RNNLanguageModel
+from numrnn.training.checkpoint import checkpoint, resume
 from numrnn.training.loop import TrainingState
 
 __all__ = ["ModelFileError", "load", "save"]
@@ -45,9 +48,11 @@ FORMAT_VERSION = 2
 _BEFORE_VERSION_2 = {"_per_step": False, "_embeddings": ()}
 
 _TENSOR_OF_PARAMETER = "parameter:"
+_TENSOR_OF_TRAINING = "training:"
 
-_ESTIMATORS: dict[str, type[RecurrentEstimator]] = {
+_ESTIMATORS: dict[str, Any] = {
     "RNNClassifier": RNNClassifier,
+    "RNNLanguageModel": RNNLanguageModel,
     "RNNRegressor": RNNRegressor,
     "RNNTagger": RNNTagger,
 }
@@ -72,14 +77,21 @@ _ATTRIBUTES: dict[str, tuple[type, ...]] = {
     "best_validation_score_": (float, type(None)),
     "n_iter_": (int,),
     "t_": (int,),
+    "symbols_": (list,),
+    "_several": (bool,),
+    "_knows_unknown": (bool,),
+    "_frequencies": (np.ndarray,),
 }
 _OPTIONAL = {"feature_names_in_"}
-# Attributes that not every estimator has.
-_OF_SOME = {"classes_", "_words", "n_outputs_", "_column", "target_mean_", "target_scale_"}
+# Those of every estimator, and what each has beside them.
+_OF_ALL = {"loss_curve_", "validation_scores_", "best_validation_score_", "n_iter_"}
+_OF_READERS = {"n_features_in_", "feature_names_in_", "_input_size", "_univariate_columns", "_per_step", "_embeddings"}
+_OF_READERS |= {"best_loss_", "t_"}
 _OF = {
-    RNNClassifier: {"classes_"},
-    RNNRegressor: {"n_outputs_", "_column", "target_mean_", "target_scale_"},
-    RNNTagger: {"classes_", "_words"},
+    RNNClassifier: _OF_READERS | {"classes_"},
+    RNNRegressor: _OF_READERS | {"n_outputs_", "_column", "target_mean_", "target_scale_"},
+    RNNTagger: _OF_READERS | {"classes_", "_words"},
+    RNNLanguageModel: {"symbols_", "_several", "_knows_unknown", "_frequencies"},
 }
 
 
@@ -170,12 +182,12 @@ def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, NDArray]) -> st
 
 
 # ------------------------------------------------------------------------------------------------------------ saving
-def save(model: RecurrentEstimator, path: str | os.PathLike[str]) -> None:
+def save(model: Any, path: str | os.PathLike[str]) -> None:
     """Write a fitted estimator to a file. The same as ``model.save(path)``.
 
     Parameters
     ----------
-    model : RNNClassifier, RNNRegressor or RNNTagger
+    model : RNNClassifier, RNNLanguageModel, RNNRegressor or RNNTagger
         A fitted estimator. A `random_state` that is a generator is written as None.
     path : str or path-like
         An existing file is replaced, but only when the new one is complete; of a symbolic link the file it points to.
@@ -193,8 +205,9 @@ def save(model: RecurrentEstimator, path: str | os.PathLike[str]) -> None:
 
     Notes
     -----
-    The state of the solver and of the random generator is not written: training that goes on from a file begins with a
-    new solver.
+    Of a language model the state of training is written, too, and training goes on from the file as it would have
+    without. Of the others the states of the solver and of the random generator are not: training that goes on from a
+    file begins with a new solver.
     """
     name = next((name for name, kind in _ESTIMATORS.items() if type(model) is kind), None)
     if name is None:
@@ -210,6 +223,9 @@ def save(model: RecurrentEstimator, path: str | os.PathLike[str]) -> None:
         "network": network_settings(model._network),
         "attributes": {key: _plain(value, f"the attribute {key}") for key, value in attributes.items()},
     }
+    if isinstance(model, RNNLanguageModel):
+        description["training"], arrays = checkpoint(model._state, model._random)
+        tensors |= {_TENSOR_OF_TRAINING + key: np.ascontiguousarray(array) for key, array in arrays.items()}
     tensors |= {key: np.ascontiguousarray(array) for key, array in model._network.parameters.items()}
     metadata = {
         "format": "numrnn",
@@ -270,7 +286,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    model : RNNClassifier, RNNRegressor or RNNTagger
+    model : RNNClassifier, RNNLanguageModel, RNNRegressor or RNNTagger
         A fitted estimator that predicts bit for bit what the saved one did.
 
     Raises
@@ -307,7 +323,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise ModelFileError(f"{name!r} cannot be read, its contents do not make a model: {error}") from error
 
 
-def _rebuild(metadata: Mapping[str, str], tensors: Mapping[str, NDArray]) -> RecurrentEstimator:
+def _rebuild(metadata: Mapping[str, str], tensors: Mapping[str, NDArray]) -> Any:
     if metadata.get("format") != "numrnn":
         raise ModelFileError("it is a safetensors file, but not one that numrnn has written")
     version = metadata.get("format_version", "")
@@ -338,13 +354,26 @@ def _rebuild(metadata: Mapping[str, str], tensors: Mapping[str, NDArray]) -> Rec
     model = kind(**parameters)
     model._validate_params()
     _restore_attributes(model, attributes)
-    weights = {key: tensor for key, tensor in tensors.items() if not key.startswith(_TENSOR_OF_PARAMETER)}
+    others = (_TENSOR_OF_PARAMETER, _TENSOR_OF_TRAINING)
+    weights = {key: tensor for key, tensor in tensors.items() if not key.startswith(others)}
     _restore_network(model, description["network"], weights)
+    if isinstance(model, RNNLanguageModel):
+        begin = len(_TENSOR_OF_TRAINING)
+        arrays = {key[begin:]: tensor for key, tensor in tensors.items() if key.startswith(_TENSOR_OF_TRAINING)}
+        model._restore(*resume(model._network, description["training"], arrays))
+    else:
+        model._state = TrainingState(
+            loss_curve=model.loss_curve_,
+            validation_scores=model.validation_scores_ or [],
+            best_loss=model.best_loss_,
+            n_epochs=len(model.loss_curve_),
+            n_samples_seen=model.t_,
+        )
     return model
 
 
-def _restore_attributes(model: RecurrentEstimator, attributes: dict[str, Any]) -> None:
-    expected = set(_ATTRIBUTES) - _OF_SOME | _OF[type(model)]
+def _restore_attributes(model: Any, attributes: dict[str, Any]) -> None:
+    expected = _OF_ALL | _OF[type(model)]
     missing, unknown = expected - _OPTIONAL - set(attributes), set(attributes) - expected
     if missing or unknown:
         raise ModelFileError(f"fitted attributes {sorted(missing | unknown)} are missing or unknown")
@@ -352,23 +381,15 @@ def _restore_attributes(model: RecurrentEstimator, attributes: dict[str, Any]) -
         if not isinstance(value, _ATTRIBUTES[key]):
             raise ModelFileError(f"the fitted attribute {key} has the wrong type, {type(value).__name__}")
         setattr(model, key, value)
-    model._state = TrainingState(
-        loss_curve=model.loss_curve_,
-        validation_scores=model.validation_scores_ or [],
-        best_loss=model.best_loss_,
-        n_epochs=len(model.loss_curve_),
-        n_samples_seen=model.t_,
-    )
 
 
-def _restore_network(model: RecurrentEstimator, settings: dict[str, Any], tensors: Mapping[str, NDArray]) -> None:
+def _restore_network(model: Any, settings: dict[str, Any], tensors: Mapping[str, NDArray]) -> None:
     # Compared with the tensors that are there before anything of the size that the settings claim is allocated.
     if _claimed_sizes(settings) != _sizes_of_tensors(settings, tensors):
         raise ModelFileError("the shapes of its tensors do not fit the network that it describes")
-    n_outputs = model.n_outputs_ if isinstance(model, RNNRegressor) else len(model.classes_)
     embeddings = tuple(tuple(embedding) for embedding in settings.get("embeddings", ()))
     of_network = (settings["n_outputs"], settings["input_size"], embeddings, settings["pooling"] is None)
-    if of_network != (n_outputs, model._input_size, model._embeddings, model._per_step):
+    if of_network != _form_by_attributes(model):
         raise ModelFileError("the network that it describes does not fit its fitted attributes")
     network = network_from(settings, model.n_jobs)
     shapes = {key: tensor.shape for key, tensor in tensors.items()}
@@ -380,6 +401,15 @@ def _restore_network(model: RecurrentEstimator, settings: dict[str, Any], tensor
         network.parameters[key][...] = tensor
     model._network = network
     model.n_parameters_ = network.n_parameters
+
+
+def _form_by_attributes(model: Any) -> tuple[int, int, tuple, bool]:
+    """Outputs, inputs, embeddings, and whether there is an output for every step, as the fitted attributes have it."""
+    if isinstance(model, RNNLanguageModel):
+        n_symbols = len(model.symbols_)
+        return n_symbols, 1, ((0, n_symbols, int(model.embedding_dim)),), True
+    n_outputs = model.n_outputs_ if isinstance(model, RNNRegressor) else len(model.classes_)
+    return n_outputs, model._input_size, model._embeddings, model._per_step
 
 
 def _claimed_sizes(settings: dict[str, Any]) -> list[int]:

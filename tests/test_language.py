@@ -10,6 +10,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
+import numrnn
 from numrnn import RNNLanguageModel
 from numrnn.language import _words
 from numrnn.network import Network
@@ -232,6 +233,38 @@ def test_two_partial_fits_are_two_epochs():
     copy = pickle.loads(pickle.dumps(twice)).partial_fit(RHYME * 10)
     twice.partial_fit(RHYME * 10)
     np.testing.assert_array_equal(twice._network.parameters.flat, copy._network.parameters.flat)
+
+
+@pytest.mark.parametrize("X", [RHYME * 10, NAMES])
+@pytest.mark.parametrize("options", [{}, {"dropout": 0.2, "hidden_layer_sizes": (8, 8), "solver": "adamw"}])
+def test_training_goes_on_from_a_file_bit_for_bit(tmp_path, X, options):
+    options = {"batch_size": 4, "bptt_steps": 20, "tol": 0.0, "learning_rate": "cosine", "max_iter": 4, **options}
+    model = RNNLanguageModel(random_state=3, **options)
+    model.partial_fit(X).partial_fit(X).save(tmp_path / "model")
+    model.partial_fit(X).partial_fit(X)
+    read = numrnn.load(tmp_path / "model")
+    assert read.loss_curve_ == model.loss_curve_[:2]
+    assert read.get_params() == model.get_params()
+    read.partial_fit(X).partial_fit(X)
+    np.testing.assert_array_equal(read._network.parameters.flat, model._network.parameters.flat)
+    assert read.loss_curve_ == model.loss_curve_
+    assert read.generate(length=20, random_state=0) == model.generate(length=20, random_state=0)
+
+
+def test_a_file_holds_the_whole_model(tmp_path, names):
+    names.save(tmp_path / "names")
+    read = numrnn.load(tmp_path / "names")
+    assert read.symbols_ == names.symbols_
+    assert read.log_likelihood(["anna", "johanna"]).tolist() == names.log_likelihood(["anna", "johanna"]).tolist()
+    with pytest.raises(ValueError, match="'z', is not one of the"):
+        read.generate("z")
+    content = bytearray((tmp_path / "names").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "names").write_bytes(content)
+    with pytest.raises(numrnn.ModelFileError, match="checksum"):
+        numrnn.load(tmp_path / "names")
+    with pytest.raises(NotFittedError):
+        RNNLanguageModel().save(tmp_path / "nothing")
 
 
 def test_a_warm_start_goes_on():

@@ -164,7 +164,9 @@ def test_what_cannot_be_written(tmp_path, make, message):
 
 
 def test_only_estimators_are_saved(tmp_path):
-    with pytest.raises(TypeError, match="expected a model of type RNNClassifier, RNNRegressor, RNNTagger, got dict"):
+    with pytest.raises(
+        TypeError, match="expected a model of type RNNClassifier, RNNLanguageModel, RNNRegressor, RNNTagger, got dict"
+    ):
         persistence.save({}, tmp_path / "m")
 
 
