@@ -424,7 +424,7 @@ def _claimed_sizes(settings: dict[str, Any]) -> list[int]:
         if convolution["kind"] == "1d":
             width, channels = filters, 1
         else:
-            width = -(-(width // channels) // convolution["pool_size"]) * filters
+            width = -(-(width // convolution.get("channels", channels)) // convolution["pool_size"]) * filters
             channels = filters
     return [*sizes, width, *settings["hidden_sizes"], settings["n_outputs"]]
 

@@ -421,11 +421,17 @@ def test_convolution_is_reached_through_the_estimator():
     [
         (Convolution(filters=0), ValueError, "The 'filters' parameter of Convolution must be"),
         (Convolution(kind="3d"), ValueError, "The 'kind' parameter of Convolution must be"),
+        (Convolution(channels=2), ValueError, "channels is for kind '2d'"),
+        (
+            Convolution(kind="2d", channels=4),
+            ValueError,
+            "multiple of the number of channels, got rows of 2 numbers and",
+        ),
         ([Convolution(), "2d"], TypeError, "'convolution' parameter of RNNClassifier must be a numrnn.Convolution"),
         (RNNClassifier(), TypeError, "'convolution' parameter of RNNClassifier must be a numrnn.Convolution"),
     ],
 )
-def test_convolutions_that_are_none(convolution, error, message):
+def test_convolutions_that_do_not_fit(convolution, error, message):
     with pytest.raises(error, match=message):
         RNNClassifier((3,), convolution=convolution).fit(np.zeros((4, 3, 2)), [0, 1, 0, 1])
 
@@ -441,6 +447,7 @@ def test_pooling_over_time_does_not_go_with_targets_of_time_steps():
     [
         {"convolution": Convolution(filters=4, kernel_size=3)},
         {"convolution": [Convolution(kind="2d", filters=2), Convolution(filters=3, pool_size=1)]},
+        {"convolution": Convolution(kind="2d", filters=2, channels=3)},
         {"pooling": "attention"},
         {"residual": True, "hidden_layer_sizes": (4, 4, 4)},
         {"input_dropout": 0.2, "recurrent_dropout": 0.3, "output_dropout": 0.4},

@@ -34,6 +34,10 @@ class Convolution(BaseEstimator):
     pool_size : int, default=2
         The maximum is taken over so many steps (and pixels) that follow one another, which makes the sequences shorter
         by this factor, rounded up. 1 is no pooling, as it must be with targets for every time step.
+    channels : int, default=1
+        Of the image that a first "2d" convolution reads, such as 3 for red, green and blue: a time step is a row of
+        pixels, one after the other, each with all of its channels. Later ones have the feature maps before them as
+        channels.
 
     See Also
     --------
@@ -57,12 +61,14 @@ class Convolution(BaseEstimator):
         "filters": [Interval(Integral, 1, None, closed="left")],
         "kernel_size": [Interval(Integral, 1, None, closed="left")],
         "pool_size": [Interval(Integral, 1, None, closed="left")],
+        "channels": [Interval(Integral, 1, None, closed="left")],
     }
 
     kind: str = "1d"
     filters: int = 32
     kernel_size: int = 3
     pool_size: int = 2
+    channels: int = 1
 
 
 def convolution_settings(estimator: Any) -> tuple[dict[str, Any], ...]:
@@ -87,5 +93,7 @@ def convolution_settings(estimator: Any) -> tuple[dict[str, Any], ...]:
             )
         convolution._validate_params()
         sizes = {key: int(getattr(convolution, key)) for key in ("filters", "kernel_size", "pool_size")}
+        if convolution.channels != 1:
+            sizes["channels"] = int(convolution.channels)
         settings.append({"kind": convolution.kind, **sizes})
     return tuple(settings)
