@@ -229,6 +229,86 @@ def test_results_do_not_depend_on_the_scratch_memory(monkeypatch, cell, bidirect
     assert_identical(results[2], results[0])
 
 
+# ------------------------------------------------------------------------------------------------------- few sequences
+@pytest.mark.parametrize("sizes", [(16, 16), (48, 144), (17, 32), (16, 9)], ids=str)
+@every_cell
+def test_what_is_computed_for_few_rows_does_not_depend_on_how_many_there_are(cell, sizes):
+    """One to three sequences, and a handful of steps, take other ways through weights and tiles than more do."""
+    n_features, hidden_size = sizes
+    for n_steps in (1, 2, 4, 5):
+        alone = Problem(cell, (n_steps,), (hidden_size,), "float32", n_features=n_features)
+        alone_output, *alone_rest = alone.run()
+        for n_sequences in (2, 3, 4, 7):
+            problem = Problem(cell, (n_steps,) * n_sequences, (hidden_size,), "float32", n_features=n_features)
+            problem.parameters.flat[:] = alone.parameters.flat
+            arrays = [alone.arrays[0], *problem.arrays[1:]]
+            problem.sequences = Sequences.from_list(arrays)
+            for mine, theirs in zip((*problem.state, *problem.d_state), (*alone.state, *alone.d_state), strict=True):
+                mine[:, 0] = theirs[:, 0]
+            d_output = np.concatenate([alone.d_output(alone_output), np.ones_like(alone_output)])
+            d_output = np.resize(d_output, (n_steps * n_sequences, hidden_size))
+            problem.d_output = lambda output, d=d_output: d
+            output, after, d_input, d_before, _ = problem.run()
+            np.testing.assert_array_equal(output[:n_steps], alone_output)
+            np.testing.assert_array_equal(after[:, 0], alone_rest[0][:, 0])
+            np.testing.assert_array_equal(d_input[:n_steps], alone_rest[1])
+            np.testing.assert_array_equal(d_before[:, 0], alone_rest[2][:, 0])
+
+
+@every_cell
+@pytest.mark.parametrize("n_sequences", [1, 2, 3, 4])
+@pytest.mark.parametrize("n_steps", [1, 4, 5])
+def test_few_rows_equal_the_oracle(cell, n_sequences, n_steps):
+    problem = Problem(cell, (n_steps,) * n_sequences, (32,), "float64", n_features=16)
+    output, after, d_input, d_before, flat = problem.run()
+    expected = oracle.forward(cell, problem.parameters, problem.arrays, problem.state)
+    oracle.assert_close(output, np.concatenate(expected.outputs), 1e-9, "output")
+    d_outputs = np.split(problem.d_output(output), n_sequences)
+    gradient, d_sequences, d_states = oracle.backward(expected, d_outputs, problem.d_state)
+    oracle.assert_close(after, expected.state[0], 1e-9, "state")
+    oracle.assert_close(d_input, np.concatenate(d_sequences), 1e-9, "d_input")
+    oracle.assert_close(d_before, d_states[0], 1e-9, "d_state")
+    for name, other in gradient.items():
+        oracle.assert_close(flat[problem.parameters.span(name)].reshape(other.shape), other, 1e-9, name)
+
+
+# --------------------------------------------------------------------------------------------------------- kept plans
+def test_passes_over_batches_of_one_form_share_their_memory_but_not_at_the_same_time():
+    problem = Problem("lstm", (3, 5, 0), (4, 4), "float64", bidirectional=True)
+    expected = problem.run()
+    passes = [
+        problem.stack.forward(problem.parameters, problem.sequences, state=problem.state, training=True)
+        for _ in range(3)
+    ]
+    assert len({id(pass_.plan) for pass_ in passes}) == 3
+    for pass_ in reversed(passes):
+        gradient = problem.parameters.zeros_like()
+        problem.stack.backward(
+            pass_, problem.parameters, problem.d_output(pass_.output), gradient, d_state=problem.d_state
+        )
+        np.testing.assert_array_equal(gradient.flat, expected[-1])
+    again = problem.stack.forward(problem.parameters, problem.sequences, state=problem.state, training=True)
+    assert any(again.plan is pass_.plan for pass_ in passes)
+
+
+def test_batches_of_many_forms_leave_few_plans():
+    problem = Problem("gru", (3, 5), (4,), "float32")
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        lengths = rng.integers(0, 9, size=3)
+        arrays = oracle.random_sequences(rng, lengths, 3, "float32")
+        problem.stack.forward(problem.parameters, Sequences.from_list(arrays))
+    kept = problem.stack._buffers._whole
+    assert 1 <= len(kept) <= problem.stack._buffers._KINDS
+    assert all(plan.lease.n_bytes <= plan.KEPT_BYTES for plans in kept.values() for plan in plans)
+
+
+def test_large_plans_are_not_kept():
+    problem = Problem("gru", (400,) * 30, (8,), "float32")
+    problem.run()
+    assert not problem.stack._buffers._whole
+
+
 # ------------------------------------------------------------------------------------------------------------- dropout
 def dropout_mask(dropout, seed, hidden_size=50, lengths=(30, 1, 25), workers=None):
     """What dropout does to a signal of ones: a first layer that emits 1, a second that copies its input."""
