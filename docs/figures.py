@@ -9,7 +9,7 @@ import argparse
 import warnings
 from collections.abc import Callable
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, permutations
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib.figure import Figure
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import make_pipeline
 
-from numrnn import LSTM, RNN, RNNClassifier, RNNRegressor, inspection
+from numrnn import LSTM, RNN, RNNClassifier, RNNRegressor, SequenceEncoder, inspection
 from numrnn.datasets import make_temporal_order
-from numrnn.plots import AttributionDisplay, GradientFlowDisplay, HiddenStateDisplay
+from numrnn.plots import AttentionDisplay, AttributionDisplay, GradientFlowDisplay, HiddenStateDisplay
 
 IMAGES = Path(__file__).parent / "images"
 SYMBOLS = ["E", "B", "a", "b", "c", "d", "X", "Y"]
@@ -73,6 +74,33 @@ def hidden_states() -> Figure:
     return display.figure_
 
 
+def attention() -> Figure:
+    """The words that decide how a sentence is meant."""
+    verdicts = {"good": 1, "bad": 0, "not good": 0, "not bad": 1}
+    openings = ["the film was", "a film that is", "the ending was", "the cast is"]
+    triples = [(start, *pair) for start in openings for pair in permutations(verdicts, 2)]
+    classifier = RNNClassifier(
+        (16,),
+        embedding_dim=8,
+        bidirectional=True,
+        pooling="attention",
+        learning_rate_init=0.02,
+        max_iter=40,
+        tol=0.0,
+        random_state=0,
+    )
+    model = make_pipeline(SequenceEncoder(), classifier)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(
+            [f"{start} {second}, others said {first}" for start, first, second in triples],
+            [verdicts[second] for _, _, second in triples],
+        )
+    words = ["the", "film", "was", "not", "bad", "others", "said", "good"]
+    ids = model[:-1].transform([" ".join(words)])
+    return AttentionDisplay.from_estimator(classifier, ids, labels=words, name="attention to each word").figure_
+
+
 def attributions() -> Figure:
     """Which symbols of one sequence speak for its class."""
     model, X, _ = temporal_order()
@@ -103,6 +131,7 @@ def tank_level() -> Figure:
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
+    "attention": attention,
     "attributions": attributions,
     "gradient_flow": gradient_flow,
     "hidden_states": hidden_states,
