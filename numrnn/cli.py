@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import platform
+import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 from numrnn import __version__
+from numrnn.commands import text
 
 __all__ = ["main"]
 
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     status : int
-        0. Wrong arguments exit the process with status 2, as argparse does.
+        0, or 1 after an error that has been printed. Wrong arguments exit the process with status 2, as argparse does.
     """
     parser = argparse.ArgumentParser(prog="numrnn", description="Recurrent networks for numeric Python.")
     parser.add_argument("--version", action="version", version=f"numrnn {__version__}")
@@ -68,12 +70,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="DIR",
         help="where to write the results, figures and models (default: %(default)s)",
     )
+    text.add(commands)
     commands.add_parser("info", help="print the versions, vector width and number of threads in use")
     chosen = parser.parse_args(arguments)
-    if chosen.command == "demo":
-        _demo(chosen.output)
-    else:
-        _info()
+    try:
+        if chosen.command == "demo":
+            _demo(chosen.output)
+        elif chosen.command == "text":
+            return text.run(chosen)
+        else:
+            _info()
+    except (OSError, ValueError, TypeError, FloatingPointError) as error:
+        print(f"numrnn: error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

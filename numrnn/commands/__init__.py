@@ -1,0 +1,1 @@
+"""The commands of `numrnn` that have more to say than a line: one module each."""
