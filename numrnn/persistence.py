@@ -12,7 +12,7 @@ A file holds the parameters of the network by PyTorch's names, and as metadata:
 
 Arrays of numbers among the parameters of the constructor, such as pretrained embeddings, are tensors too, by the names
 ``parameter:0``, ``parameter:1``, ... What training needs to go on (`numrnn.training.checkpoint`) is the entry
-``training`` of the model, and tensors ``training:...``.
+``training`` of the model, and tensors ``training:...``. A forecaster has ``state`` in the place of attributes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ import numrnn
 from numrnn.estimators import Convolution, RNNClassifier, RNNRegressor, RNNTagger
 from numrnn.estimators.base import network_from, network_settings
 from numrnn.estimators.words import WordEncoder
+from numrnn.forecasting import RNNForecaster
 from numrnn.language import RNNLanguageModel
+from numrnn.network import Network
 from numrnn.training.checkpoint import checkpoint, resume
 from numrnn.training.loop import TrainingState
 
@@ -52,6 +54,7 @@ _TENSOR_OF_TRAINING = "training:"
 
 _ESTIMATORS: dict[str, Any] = {
     "RNNClassifier": RNNClassifier,
+    "RNNForecaster": RNNForecaster,
     "RNNLanguageModel": RNNLanguageModel,
     "RNNRegressor": RNNRegressor,
     "RNNTagger": RNNTagger,
@@ -187,7 +190,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
     Parameters
     ----------
-    model : RNNClassifier, RNNLanguageModel, RNNRegressor or RNNTagger
+    model : RNNClassifier, RNNForecaster, RNNLanguageModel, RNNRegressor or RNNTagger
         A fitted estimator. A `random_state` that is a generator is written as None.
     path : str or path-like
         An existing file is replaced, but only when the new one is complete; of a symbolic link the file it points to.
@@ -214,15 +217,18 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
         raise TypeError(f"expected a model of type {', '.join(_ESTIMATORS)}, got {type(model).__name__}")
     model._check_fitted()
     _check_replaceable(path)
-    attributes = {key: getattr(model, key) for key in _ATTRIBUTES if hasattr(model, key)}
     parameters = model.get_params(deep=False)
     tensors: dict[str, NDArray] = {}
     description = {
         "estimator": name,
         "parameters": {key: _plain(value, f"the parameter {key}", tensors) for key, value in parameters.items()},
         "network": network_settings(model._network),
-        "attributes": {key: _plain(value, f"the attribute {key}") for key, value in attributes.items()},
     }
+    if isinstance(model, RNNForecaster):
+        description["state"] = _plain(model._to_state(), "the state of the forecaster", tensors)
+    else:
+        attributes = {key: getattr(model, key) for key in _ATTRIBUTES if hasattr(model, key)}
+        description["attributes"] = {key: _plain(value, f"the attribute {key}") for key, value in attributes.items()}
     if isinstance(model, RNNLanguageModel):
         description["training"], arrays = checkpoint(model._state, model._random)
         tensors |= {_TENSOR_OF_TRAINING + key: np.ascontiguousarray(array) for key, array in arrays.items()}
@@ -286,7 +292,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    model : RNNClassifier, RNNLanguageModel, RNNRegressor or RNNTagger
+    model : RNNClassifier, RNNForecaster, RNNLanguageModel, RNNRegressor or RNNTagger
         A fitted estimator that predicts bit for bit what the saved one did.
 
     Raises
@@ -342,7 +348,7 @@ def _rebuild(metadata: Mapping[str, str], tensors: Mapping[str, NDArray]) -> Any
         raise ModelFileError(f"unknown estimator {description['estimator']!r}, expected one of {sorted(_ESTIMATORS)}")
     kind = _ESTIMATORS[description["estimator"]]
     parameters = {key: _value(plain, tensors) for key, plain in description["parameters"].items()}
-    attributes = {key: _value(plain, {}) for key, plain in description["attributes"].items()}
+    attributes = {key: _value(plain, {}) for key, plain in description.get("attributes", {}).items()}
     expected = set(kind._get_param_names())
     missing, unknown = expected - set(parameters), set(parameters) - expected
     if int(version) < FORMAT_VERSION:
@@ -353,9 +359,17 @@ def _rebuild(metadata: Mapping[str, str], tensors: Mapping[str, NDArray]) -> Any
         raise ModelFileError(f"parameters {sorted(missing | unknown)} are missing or unknown")
     model = kind(**parameters)
     model._validate_params()
-    _restore_attributes(model, attributes)
     others = (_TENSOR_OF_PARAMETER, _TENSOR_OF_TRAINING)
     weights = {key: tensor for key, tensor in tensors.items() if not key.startswith(others)}
+    # Compared with the tensors that are there before anything of the size that the settings claim is allocated.
+    if _claimed_sizes(description["network"]) != _sizes_of_tensors(description["network"], weights):
+        raise ModelFileError("the shapes of its tensors do not fit the network that it describes")
+    if isinstance(model, RNNForecaster):
+        model._from_state(
+            _value(description["state"], tensors), _network_of(description["network"], weights, model.n_jobs)
+        )
+        return model
+    _restore_attributes(model, attributes)
     _restore_network(model, description["network"], weights)
     if isinstance(model, RNNLanguageModel):
         begin = len(_TENSOR_OF_TRAINING)
@@ -383,15 +397,9 @@ def _restore_attributes(model: Any, attributes: dict[str, Any]) -> None:
         setattr(model, key, value)
 
 
-def _restore_network(model: Any, settings: dict[str, Any], tensors: Mapping[str, NDArray]) -> None:
-    # Compared with the tensors that are there before anything of the size that the settings claim is allocated.
-    if _claimed_sizes(settings) != _sizes_of_tensors(settings, tensors):
-        raise ModelFileError("the shapes of its tensors do not fit the network that it describes")
-    embeddings = tuple(tuple(embedding) for embedding in settings.get("embeddings", ()))
-    of_network = (settings["n_outputs"], settings["input_size"], embeddings, settings["pooling"] is None)
-    if of_network != _form_by_attributes(model):
-        raise ModelFileError("the network that it describes does not fit its fitted attributes")
-    network = network_from(settings, model.n_jobs)
+def _network_of(settings: dict[str, Any], tensors: Mapping[str, NDArray], n_jobs: int | None) -> Network:
+    """The network that is described, with these parameters."""
+    network = network_from(settings, n_jobs)
     shapes = {key: tensor.shape for key, tensor in tensors.items()}
     if shapes != {key: tuple(shape) for key, shape in network.parameters.shapes.items()}:
         raise ModelFileError("the shapes of its tensors do not fit the network that it describes")
@@ -399,8 +407,16 @@ def _restore_network(model: Any, settings: dict[str, Any], tensors: Mapping[str,
         if tensor.dtype != network.dtype:
             raise ModelFileError(f"the tensor {key} is of type {tensor.dtype}, expected {network.dtype}")
         network.parameters[key][...] = tensor
-    model._network = network
-    model.n_parameters_ = network.n_parameters
+    return network
+
+
+def _restore_network(model: Any, settings: dict[str, Any], tensors: Mapping[str, NDArray]) -> None:
+    embeddings = tuple(tuple(embedding) for embedding in settings.get("embeddings", ()))
+    of_network = (settings["n_outputs"], settings["input_size"], embeddings, settings["pooling"] is None)
+    if of_network != _form_by_attributes(model):
+        raise ModelFileError("the network that it describes does not fit its fitted attributes")
+    model._network = _network_of(settings, tensors, model.n_jobs)
+    model.n_parameters_ = model._network.n_parameters
 
 
 def _form_by_attributes(model: Any) -> tuple[int, int, tuple, bool]:

@@ -29,7 +29,7 @@ def toy(forecasts, y, **changes):
     model = RNNForecaster(
         (3,), horizon=2, window_length=4, max_iter=1, calibration_fraction=0.3, random_state=0, **changes
     )
-    return forecasts.Task("toy", "A toy", y, None, 80, 3, 6, {"GRU 3": model}, (1, 2), seeds=1)
+    return forecasts.Task("toy", "A toy", y, None, 80, 3, 6, {"GRU 3": model}, (1, 2), seeds=1, drift=True)
 
 
 def test_a_record_has_every_method_and_becomes_a_table(forecasts, rng, tmp_path):
@@ -45,6 +45,8 @@ def test_a_record_has_every_method_and_becomes_a_table(forecasts, rng, tmp_path)
     np.testing.assert_allclose(naive["mase"], np.abs(observed - y[origins - 1][:, None]).mean(axis=0) / unit)
     seasonal = record["methods"]["seasonal naive, 6 steps"]
     np.testing.assert_allclose(seasonal["mae"], np.abs(observed - y[origins[:, None] - 6 + np.arange(2)]).mean(axis=0))
+    drift = y[origins - 1][:, None] + np.arange(1, 3) * (y[79] - y[0]) / 79
+    np.testing.assert_allclose(record["methods"]["naive with drift"]["mae"], np.abs(observed - drift).mean(axis=0))
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert page.startswith("before\n<!-- toy: begin -->\n**A toy** (13 forecasts, horizon 2, 1 seed)\n")
     assert "| ridge on the same windows |" in page
@@ -81,7 +83,12 @@ def test_ridge_is_fitted_to_the_windows_of_the_training_part(forecasts, changes,
 def test_the_tasks_of_pm25_can_be_made_from_the_package(forecasts, tmp_path):
     module = importlib.import_module("benchmarks.experiments.pm25")
     tasks = module.tasks(tmp_path, True)
-    assert [task.name for task in tasks] == ["pm25_next_hour", "pm25_next_day", "pm25_next_hour_one_year"]
+    assert [task.name for task in tasks] == [
+        "pm25_next_hour",
+        "pm25_next_day",
+        "pm25_next_hour_one_year",
+        "pm25_tutorial_network",
+    ]
     y, X = tasks[0].y, tasks[0].X
     assert np.isnan(y).sum() == 2067
     assert tasks[0].initial == 35064

@@ -47,7 +47,10 @@ LEVELS = (
     ("numrnn.forecasting",),
 )
 # A model has a method that saves it; it calls the edge when it is used, not when it is imported.
-EXCEPTIONS = {("numrnn.estimators.base", "numrnn.persistence")}
+EXCEPTIONS = {
+    ("numrnn.estimators.base", "numrnn.persistence"),
+    ("numrnn.forecasting.forecaster", "numrnn.persistence"),
+}
 KNOW_ONLY_NUMPY = ("numrnn.parameters", "numrnn.packing")
 
 # Third-party packages and the only modules that may name them. NumPy is at home everywhere.

@@ -56,6 +56,8 @@ class Task:
     shown : sequence of int
         Steps ahead that the table shows by themselves.
     seeds : int, default=3
+    drift : bool, default=False
+        Whether the naive forecast with drift is made, too.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Task:
     models: dict[str, RNNForecaster]
     shown: Sequence[int]
     seeds: int = 3
+    drift: bool = False
 
 
 @dataclass
@@ -131,6 +134,15 @@ def _naive(prepared: Prepared, origins: _Origins, season: int) -> Array:
     return levels[(panel.starts[origins.series] + origins.ends)[:, np.newaxis] + back]
 
 
+def _drift(prepared: Prepared, task: Task, origins: _Origins) -> Array:
+    """The last value, changing by the mean change of the training part; with a logarithm, by its mean growth."""
+    panel, levels = prepared.panel, prepared.levels[:, 0]
+    changes = np.array([np.diff(levels[panel.rows(i)][: task.initial]).mean() for i in range(len(panel))])
+    steps = np.arange(1, origins.observed.shape[1] + 1)
+    last = levels[panel.starts[origins.series] + origins.ends]
+    return prepared.preparation.restore(last[:, np.newaxis] + changes[origins.series][:, np.newaxis] * steps)
+
+
 def run(task: Task, report: Callable[[str], None] = print) -> dict[str, Any]:
     """Make all forecasts of a task and measure them; the record as it is written."""
     model = next(iter(task.models.values()))
@@ -151,6 +163,8 @@ def run(task: Task, report: Callable[[str], None] = print) -> dict[str, Any]:
         methods[f"seasonal naive, {task.seasonality} steps"] = origins.measure(
             _naive(prepared, origins, task.seasonality)
         )
+    if task.drift:
+        methods["naive with drift"] = origins.measure(_drift(prepared, task, origins))
     methods["ridge on the same windows"] = origins.measure(_ridge(prepared, task, origins))
     for label, forecaster in task.models.items():
         runs = []

@@ -45,7 +45,7 @@ def tasks(data: Path, quick: bool) -> list[Task]:
     }
     made = [
         Task("stocks", "Closing prices of six stocks, the last year of five", _closing_prices(data), None, 1000, 1, 1,
-             networks, (1, 3, 5)),
+             networks, (1, 3, 5), drift=True),
     ]  # fmt: skip
     return quickly(made) if quick else made
 

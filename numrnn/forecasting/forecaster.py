@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -22,7 +23,7 @@ from numrnn.forecasting.distributions import POINT_LOSSES, outputs_per_target
 from numrnn.forecasting.metrics import mase, naive_error
 from numrnn.forecasting.origins import Predictor
 from numrnn.forecasting.preparation import CALENDAR, TRANSFORMATIONS, Preparation, Settings
-from numrnn.forecasting.series import Panel, check_frequency, read_covariates, read_panel, read_static
+from numrnn.forecasting.series import Panel, check_frequency, form_of, read_covariates, read_panel, read_static
 from numrnn.forecasting.windows import Prepared, Windows
 from numrnn.kernels.cpu.likelihoods import LIKELIHOODS
 from numrnn.training.loop import TrainingState, train
@@ -59,6 +60,21 @@ _SHARED = (
     "dtype",
     "n_jobs",
     "verbose",
+)
+
+# What is fitted and written to a file as it is.
+_FITTED = (
+    "n_series_",
+    "n_targets_",
+    "naive_error_",
+    "loss_curve_",
+    "validation_scores_",
+    "n_iter_",
+    "n_windows_",
+    "_levels",
+    "_covariate_names",
+    "_n_covariates",
+    "_path_seed",
 )
 
 
@@ -960,6 +976,67 @@ class RNNForecaster(BaseEstimator):
         return run_backtest(
             self, y, X, initial=initial, step=step, horizon=horizon, coverage=coverage, refit=refit, static=static
         )
+
+    # --------------------------------------------------------------------------------------------------- keeping
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted forecaster to a file that `numrnn.load` reads.
+
+        The file has the weights, the scales, the end of the series that the next forecast begins with, and the errors
+        by which intervals are calibrated. Reading it executes nothing.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Name of the file, by custom with the extension ``.safetensors``. An existing file is replaced.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If `fit` was not called.
+        ValueError
+            If a parameter or a name of a series cannot be written, such as a learning rate that is a function.
+        """
+        from numrnn.persistence import save
+
+        save(self, path)
+
+    def _check_fitted(self) -> None:
+        check_is_fitted(self, "_network")
+
+    def _to_state(self) -> dict[str, Any]:
+        """What was fitted but the network, in terms of numbers, strings, lists, tuples and arrays."""
+        history, pool = self._history, self._pool
+        return {
+            "attributes": {name: getattr(self, name) for name in _FITTED},
+            "preparation": self._preparation.plain(),
+            "pool": None if pool is None else [pool.size, list(pool.raw), list(pool.observed)],
+            "forms": [form.plain() for form in history.forms],
+            "history": {field.name: getattr(history, field.name) for field in fields(history) if field.name != "forms"},
+        }
+
+    def _from_state(self, state: dict[str, Any], network: Any) -> None:
+        """Become what `_to_state` described."""
+        for name in _FITTED:
+            setattr(self, name, state["attributes"][name])
+        self._preparation = preparation = Preparation.from_plain(state["preparation"])
+        self._history = Panel(**state["history"], forms=[form_of(plain) for plain in state["forms"]])
+        self._pool = None
+        if state["pool"] is not None:
+            size, raw, observed = state["pool"]
+            self._pool = ErrorPool(raw, observed, size)
+        self.location_, self.scale_ = preparation.location, preparation.scale
+        shape = (self.n_series_, self.n_targets_)
+        history = self._history
+        if not (
+            preparation.n_features == network.input_size
+            and shape == preparation.scale.shape == history.before.shape
+            and len(history.forms) == len(history.names) == len(history) == self.n_series_
+            and history.values.shape == (int(history.lengths.sum()), self.n_targets_)
+            and network.n_target_columns % (preparation.settings.block * self.n_targets_) == 0
+        ):
+            raise ValueError("its parts do not fit together")
+        self._network = network
+        self.n_parameters_ = network.n_parameters
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_history")

@@ -73,6 +73,35 @@ class FrameForm:
             index = index.tz_localize(None)
         return index.to_numpy(dtype="datetime64[ns]")
 
+    def plain(self) -> dict[str, Any]:
+        """This form in numbers, strings, lists and tuples."""
+        last: Any = self.last
+        if isinstance(last, pd.Period):
+            last = ("period", str(last), last.freqstr)
+        elif isinstance(last, pd.Timestamp):
+            last = ("time", last.as_unit("ns").value, None if last.tz is None else str(last.tz), last.unit)
+        else:
+            last = int(last)
+        columns = self.columns if self.single_target else list(self.columns)
+        step = self.step if isinstance(self.step, int) else self.step.freqstr
+        return {"kind": "pandas", "single_target": self.single_target, "columns": columns,
+                "index_name": self.index_name, "last": last, "step": step}  # fmt: skip
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> FrameForm:
+        """The form that `plain` was made of."""
+        last, step = plain["last"], plain["step"]
+        if isinstance(last, tuple) and last[0] == "period":
+            last = pd.Period(last[1], freq=last[2])
+        elif isinstance(last, tuple):
+            _, nanoseconds, zone, unit = last
+            last = pd.Timestamp(int(nanoseconds), unit="ns", tz="UTC").as_unit(unit).tz_convert(zone)
+        if isinstance(step, str):
+            step = last.freq if isinstance(last, pd.Period) else parse_frequency(step)
+        single = bool(plain["single_target"])
+        columns = plain["columns"] if single else pd.Index(plain["columns"])
+        return cls(single, columns, plain["index_name"], last, step)
+
     def follow(self, other: Any, n_steps: int, what: str) -> FrameForm:
         if not isinstance(other, FrameForm):  # arrays: by position
             return replace(self, last=self.index(n_steps)[-1])

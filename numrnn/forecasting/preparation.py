@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ from numrnn.forecasting.series import Panel
 __all__ = ["CALENDAR", "TRANSFORMATIONS", "Preparation", "Settings", "calendar_features"]
 
 Array = NDArray[np.float64]
+
+_LEARNED = ("flags", "n_targets", "location", "scale", "static", "covariate_location", "covariate_scale")
 
 # So many rows are prepared at once: temporary arrays stay small beside the series.
 _CHUNK = 2**14
@@ -184,6 +186,21 @@ class Preparation:
             low, high = float(np.nanmin(values)), float(np.nanmax(values))
             return low, high - low if high > low else 1.0
         return _moments([values])
+
+    def plain(self) -> dict[str, Any]:
+        """What was learned, in terms of numbers, tuples and arrays."""
+        learned = {name: getattr(self, name) for name in _LEARNED}
+        return {"settings": asdict(self.settings), "dtype": self.dtype.name, **learned}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Preparation:
+        """The preparation that `plain` was made of."""
+        preparation = cls.__new__(cls)
+        preparation.settings = Settings(**plain["settings"])
+        preparation.dtype = np.dtype(plain["dtype"])
+        for name in _LEARNED:
+            setattr(preparation, name, plain[name])
+        return preparation
 
     # ------------------------------------------------------------------------------------------------------ levels
     def levels(self, panel: Panel) -> Array:

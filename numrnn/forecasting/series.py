@@ -9,7 +9,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ArrayForm", "Form", "Panel", "check_frequency", "is_pandas", "read_covariates", "read_panel", "read_static"]
+__all__ = [
+    "ArrayForm",
+    "Form",
+    "Panel",
+    "check_frequency",
+    "form_of",
+    "is_pandas",
+    "read_covariates",
+    "read_panel",
+    "read_static",
+]
 
 Array = NDArray[np.float64]
 
@@ -38,6 +48,9 @@ class Form(Protocol):
     def index(self, n_steps: int) -> Any:
         """Labels of the steps that follow."""
 
+    def plain(self) -> dict[str, Any]:
+        """The form in numbers, strings, lists and tuples; `form_of` is the way back."""
+
 
 @dataclass(frozen=True)
 class ArrayForm:
@@ -55,6 +68,9 @@ class ArrayForm:
     def times(self, first: int, n_steps: int) -> None:
         return None
 
+    def plain(self) -> dict[str, Any]:
+        return {"kind": "array", "single_target": self.single_target, "length": self.length}
+
     def follow(self, other: Form, n_steps: int, what: str) -> ArrayForm:
         return replace(self, length=self.length + n_steps)
 
@@ -63,6 +79,15 @@ class ArrayForm:
 
     def index(self, n_steps: int) -> NDArray[np.int64]:
         return np.arange(self.length, self.length + n_steps)
+
+
+def form_of(plain: dict[str, Any]) -> Any:
+    """The form that `Form.plain` was made of."""
+    if plain["kind"] == "array":
+        return ArrayForm(bool(plain["single_target"]), int(plain["length"]))
+    from numrnn.forecasting.frames import FrameForm
+
+    return FrameForm.from_plain(plain)
 
 
 @dataclass
