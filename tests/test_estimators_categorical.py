@@ -335,6 +335,7 @@ def test_more_ids_than_float32_can_tell():
         ({"embedding_weights": np.full((30, 3), np.nan)}, "finite numbers"),
         ({"embedding_weights": [np.zeros((30, 3)), None]}, "must be a list of 1 arrays or None"),
         ({"embedding_weights": np.zeros((10, 3))}, "outside the vocabulary"),
+        ({"embedding_weights": [["a", "b", "c"]]}, "'embedding_weights' parameter of RNNClassifier must hold numbers"),
         ({"padding_id": 1.5}, "'padding_id' parameter of RNNClassifier must be"),
         ({"padding_id": -1, "vocabulary_size": 30}, None),
     ],

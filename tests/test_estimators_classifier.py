@@ -162,6 +162,17 @@ def test_class_weights_that_fit_no_class(rng, class_weight, message):
         small(class_weight=class_weight).fit(X, np.where(y, "a", "b"))
 
 
+@pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf, "2"])
+def test_class_weights_that_are_none_leave_a_fitted_model_as_it_was(rng, weight):
+    X, y = slopes(20, rng)
+    model = small().fit(X, y)
+    before = model.predict_proba(X)
+    model.set_params(class_weight={1: weight})
+    with pytest.raises(ValueError, match=f"a finite number that is not negative. Got {weight!r} for 1 instead"):
+        model.fit(X, y)
+    np.testing.assert_array_equal(model.predict_proba(X), before)
+
+
 # ---------------------------------------------------------------------------------------------------------- errors
 @pytest.mark.parametrize(
     ("y", "message"),

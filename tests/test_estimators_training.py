@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from numrnn import RNNClassifier, RNNRegressor
 from numrnn.estimators import base
@@ -271,6 +271,26 @@ def test_loss_that_is_not_finite_keeps_the_last_good_model(data):
     assert model.n_iter_ >= 2
     assert np.isfinite(model.predict(X)).all()
     assert np.isfinite(model.loss_curve_).all()
+
+
+def test_training_that_cannot_begin_leaves_everything_as_it_was(data):
+    X, _, total = data
+
+    def rate(epoch):
+        raise ArithmeticError("no rate")
+
+    model = regressor().fit(X, total)
+    before, predictions = dict(model.__dict__), model.predict(X)
+    model.learning_rate = rate
+    with pytest.raises(ArithmeticError, match="no rate"):
+        model.fit(X, total)
+    assert model.__dict__ == {**before, "learning_rate": rate}
+    np.testing.assert_array_equal(model.predict(X), predictions)
+    unfitted = regressor(learning_rate=rate)
+    with pytest.raises(ArithmeticError, match="no rate"):
+        unfitted.fit(X, total)
+    with pytest.raises(NotFittedError):
+        unfitted.predict(X)
 
 
 def test_progress_bar(data, capsys):

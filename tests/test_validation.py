@@ -141,6 +141,9 @@ def test_feature_names():
         ([np.zeros(2), np.zeros(3, dtype=complex)], "Complex data not supported"),
         (np.zeros((2, 2), dtype=complex), "Complex data not supported"),
         (np.array([["a", "b"]]), "could not convert string to float"),
+        (["good film", "bad film"], "X holds texts, but RNNClassifier expects .* numrnn.SequenceEncoder makes"),
+        (np.array(["good", "bad"], dtype=object), "X holds texts, but RNNClassifier expects sequences of numbers"),
+        ([["a", "b"], ["c"]], "sequence 0 of X cannot be converted .* numrnn.SequenceEncoder makes sequences of ids"),
     ],
 )
 def test_bad_arrays(X, message):

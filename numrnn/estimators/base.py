@@ -279,13 +279,24 @@ class RecurrentEstimator(
             training, validation = self._get_ready(X, y, sample_weight, reset=reset, classes=classes)
         except BaseException:
             # Data that cannot be used leaves a fitted estimator as it was.
-            self.__dict__.clear()
-            self.__dict__.update(before)
+            self._restore(before)
             raise
         if not (reset or incremental):
             self._state.no_improvement_count = 0
-        self._train(*training, validation, incremental=incremental)
+        try:
+            self._train(*training, validation, incremental=incremental)
+        except FloatingPointError:
+            raise  # with the last good weights, as documented
+        except BaseException:
+            # A learning rate that cannot be computed, or memory that is not there: nothing has been learned instead.
+            if reset and not self._state.n_epochs:
+                self._restore(before)
+            raise
         return self
+
+    def _restore(self, attributes: dict[str, Any]) -> None:
+        self.__dict__.clear()
+        self.__dict__.update(attributes)
 
     def _get_ready(
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any

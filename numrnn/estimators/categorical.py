@@ -109,7 +109,10 @@ def embedding_matrices(estimator: Any, n_columns: int) -> list[NDArray | None]:
         )
     result: list[NDArray | None] = []
     for weights in matrices:
-        matrix = None if weights is None else np.asarray(weights, dtype=np.float64)
+        try:
+            matrix = None if weights is None else np.asarray(weights, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name} must hold numbers: {error}") from error
         if matrix is not None and (matrix.ndim != 2 or not np.isfinite(matrix).all()):
             raise ValueError(
                 f"{name} must be of shape (vocabulary_size, embedding_dim) and hold finite numbers. Got an array of "

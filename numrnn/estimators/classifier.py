@@ -105,6 +105,7 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
             with np.errstate(divide="ignore"):
                 of_class = weights.sum() / (np.count_nonzero(totals) * totals)
         else:
+            self._check_class_weight()
             present = self.classes_[np.unique(rows)]
             of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=present)
         weights = weights * of_class[rows]
@@ -114,6 +115,14 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
                 f"weight. Got {self.class_weight!r} instead."
             )
         return rows, weights
+
+    def _check_class_weight(self) -> None:
+        for label, weight in self.class_weight.items():
+            if not isinstance(weight, Real) or not 0 <= weight < np.inf:
+                raise ValueError(
+                    f"The 'class_weight' parameter of {type(self).__name__} must give every label a finite number that "
+                    f"is not negative. Got {weight!r} for {label!r} instead."
+                )
 
     def _network_targets(self, rows: NDArray) -> NDArray:
         return rows

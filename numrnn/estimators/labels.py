@@ -100,7 +100,7 @@ def encode_labels(estimator: Any, targets: Targets, *, reset: bool, classes: Any
         if len(estimator.classes_) < 2:
             raise ValueError(
                 f"{type(estimator).__name__} needs samples of at least 2 classes, but the data contains only 1 class: "
-                f"{estimator.classes_[0]!r}"
+                f"{estimator.classes_[:1].tolist()[0]!r}"
             )
     elif given is not None and not np.array_equal(given, estimator.classes_):
         raise ValueError(f"`classes={classes!r}` is not the same as in the call before: {estimator.classes_!r}")

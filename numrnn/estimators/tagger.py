@@ -165,7 +165,8 @@ class RNNTagger(_FittedOnWords, RecurrentEstimator):
     # ----------------------------------------------------------------------------------------------------- sequences
     def _to_sequences(self, X: Any, dtype: np.dtype, *, reset: bool) -> Sequences:
         words = words_of(X)
-        if not reset and (words is None) != (self._words is None):
+        nothing = isinstance(X, (list, tuple)) and not X
+        if not reset and not nothing and (words is None) != (self._words is None):
             forms = ("words", "arrays of numbers")
             raise ValueError(
                 f"X holds {forms[words is None]}, but {type(self).__name__} was first fitted on "

@@ -32,6 +32,7 @@ __all__ = [
 _LARGEST_MAGNITUDE = 10.0
 _SMALLEST_MAGNITUDE = 0.01
 _LARGEST_OFFSET = 10.0
+_FROM_WORDS = "numrnn.SequenceEncoder makes sequences of ids from texts and words"
 # So many time steps are enough to tell the scale of a feature.
 _STEPS_FOR_SCALE = 100_000
 
@@ -129,6 +130,8 @@ def _is_array(element: Any) -> bool:
 
 def _from_matrix(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool, allow_nan: bool, padded: bool) -> Sequences:
     """Each row is a univariate sequence. Raises scikit-learn's own errors."""
+    if _rank(X) == 1 and len(X) and isinstance(next(iter(X)), str):
+        raise ValueError(f"X holds texts, but {_name(estimator)} expects sequences of numbers; {_FROM_WORDS}")
     # Columns are compared one by one with those seen in fit, unless these were time steps of no fixed number.
     same_columns = not padded if reset else estimator._univariate_columns
     settings = {"dtype": dtype, "order": "C", "ensure_all_finite": False}
@@ -200,7 +203,10 @@ def _as_steps(number: int, array: Any, name: str, columns: str) -> NDArray:
         if part.dtype.kind not in "biufc":
             part = part.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"sequence {number} of {name} cannot be converted to an array of numbers: {error}") from error
+        advice = f"; {_FROM_WORDS}" if any(isinstance(value, str) for value in array) else ""
+        raise type(error)(
+            f"sequence {number} of {name} cannot be converted to an array of numbers: {error}{advice}"
+        ) from error
     if part.dtype.kind == "c":
         raise ValueError(f"Complex data not supported\nsequence {number} of {name} is of type {part.dtype}")
     if part.ndim not in (1, 2):
