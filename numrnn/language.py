@@ -352,6 +352,8 @@ class RNNLanguageModel(BaseEstimator):
             self._random = check_random_state(self.random_state)
             network = self._build_network(len(symbols))
             network.initialize(self._random)
+            # Vectors of unit variance: with every symbol so much seen, learning is faster the further they are apart.
+            network.parameters["embedding_0"][...] *= math.sqrt(self.embedding_dim)
             self._network, self._state = network, TrainingState()
             self.symbols_, self._several = symbols, several
             self._index = index
