@@ -211,6 +211,8 @@ def test_other_column_types():
         (lambda y: y[::-1], ValueError, "is not sorted"),
         (lambda y: y.set_axis(pd.DatetimeIndex(list(y.index)))[:2], ValueError, "too few time stamps"),
         (lambda y: y[:0], ValueError, "no time step"),
+        (lambda y: pd.DataFrame(index=y.index), ValueError, "no column"),
+        (lambda y: y.astype(object), ValueError, "must hold real numbers, .* pandas.to_numeric"),
         (lambda y: y.set_axis(y.index.where(y.index != y.index[4])), ValueError, "missing label at row 4"),
         (lambda y: y.set_axis(y.index.strftime("%d.%m.%Y")), TypeError, "must be a DatetimeIndex"),
         (lambda y: y.reset_index(drop=True).drop(7), ValueError, "irregular steps: 6 is followed by 8"),

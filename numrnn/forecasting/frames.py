@@ -210,6 +210,8 @@ def read_frame(y: Any, frequency: Any, what: str) -> tuple[Array, FrameForm]:
     single = y.ndim == 1
     if not single and not y.columns.is_unique:
         raise ValueError(f"{what} has two columns of the name {y.columns[y.columns.duplicated()][0]!r}")
+    if not single and y.shape[1] == 0:
+        raise ValueError(f"{what} has no column")
     if len(y) == 0:
         raise ValueError(f"{what} has no time step")
     step, full = _steps(y.index, frequency, what)
@@ -231,7 +233,10 @@ def _numbers(y: Any, what: str) -> Array:
         return as_numbers(y.to_numpy(), what)
     for column in y.columns:
         if not (pd.api.types.is_numeric_dtype(y[column].dtype) or pd.api.types.is_bool_dtype(y[column].dtype)):
-            raise ValueError(f"{what} must hold real numbers, but the column {column!r} is of type {y[column].dtype}")
+            raise ValueError(
+                f"{what} must hold real numbers, but the column {column!r} is of type {y[column].dtype}; "
+                "pandas.to_numeric converts text"
+            )
     return y.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
