@@ -190,13 +190,19 @@ def test_names_of_categorical_features(mixed):
     named = RNNRegressor((4,), categorical_features=["color", "kind"], **settings).fit(frames, y)
     numbered = RNNRegressor((4,), categorical_features=[0, 2], **settings).fit(X, y)
     np.testing.assert_array_equal(named.predict(frames), numbered.predict(X))
+    assert named.feature_names_in_.tolist() == ["color", "size", "kind"]
     with pytest.raises(ValueError, match=r"names 'kind', but X has \['color', 'size', 'sort'\]"):
-        named.predict([frame.set_axis(["color", "size", "sort"], axis=1) for frame in frames])
-    with pytest.raises(ValueError, match="were other columns in fit"):
+        clone(named).fit([frame.set_axis(["color", "size", "sort"], axis=1) for frame in frames], y)
+    with pytest.raises(ValueError, match="feature names should match"):
         named.predict([frame[["kind", "size", "color"]] for frame in frames])
+    with pytest.raises(ValueError, match="were other columns in fit"):
+        clone(named).fit(frames, y).set_params(categorical_features=["kind", "color"]).predict(frames)
     with pytest.raises(ValueError, match="sequence 1 of X has other columns than sequence 0"):
         named.predict([frames[0], frames[1][["kind", "size", "color"]]])
-    with pytest.raises(ValueError, match="names 'color', but X is no list of DataFrames"):
+    with (
+        pytest.warns(UserWarning, match="does not have valid feature names"),
+        pytest.raises(ValueError, match="names 'color', but X is no list of DataFrames"),
+    ):
         named.predict(X)
 
 

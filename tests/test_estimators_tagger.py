@@ -14,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 
 import numrnn
-from numrnn import RNNTagger
+from numrnn import RNNClassifier, RNNTagger
 from numrnn.estimators import base
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -222,6 +222,8 @@ def test_words_with_pretrained_vectors(rng):
     table, other = model._network.parameters["embedding_0"], plain._network.parameters["embedding_0"]
     for word, number in model.vocabulary_.items():
         np.testing.assert_allclose(table[number], weights.get(word, other[number]), atol=1e-9)
+    of_their_size = small(embedding_weights=weights, embedding_dim=None, **settings).fit(X, y)
+    np.testing.assert_array_equal(of_their_size._network.parameters["embedding_0"], table)
 
 
 # --------------------------------------------------------------------------------------------------- labels and scores
@@ -370,7 +372,10 @@ def test_what_does_not_fit(X, y, message):
         ({"embedding_weights": np.zeros((5, 6))}, "must be a dict of words and vectors, or None, if X holds words"),
         ({"embedding_weights": {"the": np.zeros(5)}}, r"every word 6 finite numbers, .* shape \(5,\) for 'the'"),
         ({"embedding_weights": {"the": np.full(6, np.inf)}}, "every word 6 finite numbers"),
-        ({"embedding_weights": {"the": np.zeros(6)}, "embedding_dim": None}, "must be None if 'embedding_dim' is None"),
+        (
+            {"embedding_weights": {"the": np.zeros(6), "cat": np.zeros(5)}, "embedding_dim": None},
+            r"every word 6 finite numbers, by embedding_dim=None. Got an array of shape \(5,\) for 'cat'",
+        ),
         ({"min_df": 0}, "The .min_df. parameter of RNNTagger must be"),
         ({"min_df": 0.0}, None),
         ({"min_df": -1}, "The 'min_df' parameter of RNNTagger must be"),
@@ -408,6 +413,8 @@ def test_words_and_numbers_cannot_be_exchanged():
         small(embedding_dim=None).fit(numbers, y).predict(X)
     with pytest.raises(ValueError, match="can only be a dict if X holds words"):
         small(embedding_weights={"the": np.zeros(6)}).fit([np.zeros(2), np.ones(1)], [[0, 1], [1]])
+    with pytest.raises(ValueError, match="parameter of RNNClassifier can only be a dict if X holds words"):
+        RNNClassifier(embedding_weights={"the": np.zeros(6)}).fit(np.zeros((2, 3)), [0, 1])
     # A new fit may be on either.
     again = small().fit(X, y).set_params(embedding_dim=None).fit(numbers, y)
     assert len(again.predict(numbers)) == 8

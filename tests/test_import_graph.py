@@ -71,6 +71,7 @@ DOORS = {
         "numrnn.forecasting",
     ),
     "joblib": ("numrnn.estimators",),
+    "threadpoolctl": ("numrnn.training",),
     "matplotlib": ("numrnn.plots",),
     "pandas": ("numrnn.forecasting.frames",),
     "safetensors": ("numrnn.persistence",),

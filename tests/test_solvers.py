@@ -9,6 +9,7 @@ import pickle
 import numpy as np
 import oracle.solvers
 import pytest
+from threadpoolctl import threadpool_limits
 
 from numrnn.kernels.cpu.solvers import euclidean_norm
 from numrnn.training.lbfgs import minimize_lbfgs
@@ -190,6 +191,23 @@ def test_lbfgs_finds_the_minimum_and_reports_every_accepted_point():
     for x, value in points:
         assert rosenbrock(x)[0] == value
     assert all(a[1] >= b[1] for a, b in itertools.pairwise(points))
+
+
+def test_lbfgs_does_not_depend_on_the_threads_of_linear_algebra():
+    size = 40_000  # enough for OpenBLAS to divide a product of two vectors
+    scale = np.linspace(0.1, 3, size)
+
+    def function(x):
+        difference = np.sin(x) - scale
+        return 0.5 * math.fsum(difference * difference), difference * np.cos(x)
+
+    found = []
+    for n_threads in (1, 2):
+        with threadpool_limits(n_threads):
+            found.append(
+                minimize_lbfgs(function, np.zeros(size), max_iter=20, tol=0.0, on_iteration=lambda x, value: None)[0]
+            )
+    np.testing.assert_array_equal(*found)
 
 
 def test_lbfgs_says_when_it_ran_out_of_iterations():

@@ -119,6 +119,21 @@ def test_feature_names():
     assert not hasattr(model, "feature_names_in_")
 
 
+def test_feature_names_of_time_steps():
+    frames = [pd.DataFrame(np.zeros((n, 2)), columns=["a", "b"]) for n in (3, 1)]
+    _, model = convert(frames)
+    assert model.feature_names_in_.tolist() == ["a", "b"]
+    assert model.n_features_in_ == 2
+    with pytest.raises(ValueError, match="feature names should match"):
+        to_sequences(model, [frame[["b", "a"]] for frame in frames], F64, reset=False)
+    with pytest.raises(ValueError, match="sequence 1 of X has other columns than sequence 0"):
+        convert([frames[0], frames[1][["b", "a"]]])
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        to_sequences(model, [frame.to_numpy() for frame in frames], F64, reset=False)
+    to_sequences(model, [frame.to_numpy() for frame in frames], F64, reset=True)
+    assert not hasattr(model, "feature_names_in_")
+
+
 # ---------------------------------------------------------------------------------------------------------- errors
 @pytest.mark.parametrize(
     ("X", "message"),

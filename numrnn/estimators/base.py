@@ -453,7 +453,7 @@ class RecurrentEstimator(
             raise ValueError(f"The 'early_stopping' parameter of {name} must be False for 'lbfgs'. Got True instead.")
         for parameter in ("vocabulary_size", "categorical_features", "embedding_weights", "padding_id"):
             value = getattr(self, parameter)
-            if value is not None and self.embedding_dim is None:
+            if value is not None and self.embedding_dim is None and not isinstance(value, Mapping):
                 raise ValueError(
                     f"The '{parameter}' parameter of {name} must be None if 'embedding_dim' is None: X then holds "
                     f"measurements, not ids. Got {_short(value)} instead."
@@ -537,6 +537,10 @@ class RecurrentEstimator(
 
     def _to_sequences(self, X: Any, dtype: np.dtype, *, reset: bool) -> Sequences:
         """X as the network takes it; learns what its features are if `reset`."""
+        if reset and isinstance(self.embedding_weights, Mapping):
+            raise ValueError(
+                f"The 'embedding_weights' parameter of {type(self).__name__} can only be a dict if X holds words."
+            )
         everything = to_sequences(self, X, dtype, reset=reset, padded=self.padding_id is not None)
         if reset:
             self._embeddings = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -100,12 +101,12 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         if self.class_weight is None:
             return rows, weights
         weights = np.ones(len(rows)) if weights is None else weights
-        if self.class_weight == "balanced":
+        if isinstance(self.class_weight, str):  # "balanced"
             totals = np.bincount(rows, weights=weights, minlength=len(self.classes_))
             with np.errstate(divide="ignore"):
                 of_class = weights.sum() / (np.count_nonzero(totals) * totals)
         else:
-            self._check_class_weight()
+            self._check_class_weight(self.class_weight)
             present = self.classes_[np.unique(rows)]
             of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=present)
         weights = weights * of_class[rows]
@@ -116,9 +117,9 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
             )
         return rows, weights
 
-    def _check_class_weight(self) -> None:
-        for label, weight in self.class_weight.items():
-            if not isinstance(weight, Real) or not 0 <= weight < np.inf:
+    def _check_class_weight(self, class_weight: Mapping[Any, Any]) -> None:
+        for label, weight in class_weight.items():
+            if not isinstance(weight, Real) or not 0 <= float(weight) < np.inf:
                 raise ValueError(
                     f"The 'class_weight' parameter of {type(self).__name__} must give every label a finite number that "
                     f"is not negative. Got {weight!r} for {label!r} instead."

@@ -108,7 +108,7 @@ _ATTRIBUTES = """
 n_features_in_ : int
     Features of a time step; for a matrix of univariate sequences, its columns, unless there is a `padding_id`.
 feature_names_in_ : ndarray of shape (`n_features_in_`,)
-    Names of the columns, if X was a DataFrame whose column names are all strings.
+    Names of the columns, if X was a DataFrame, or a list of them, whose column names are all strings.
 loss_curve_ : list of float
     Mean training loss of every epoch, earlier fits of a warm start included.
 best_loss_ : float

@@ -77,8 +77,8 @@ class RNNTagger(_FittedOnWords, RecurrentEstimator):
         Part of the target's probability that is spread evenly over all classes in training. Only for "softmax".
     word_features : bool, default=True
         Whether beginnings, endings and shapes of words are embedded too. As all that follows, for words only; the size
-        of the vectors of words is `embedding_dim`, and 64 if that is None. `embedding_weights` may be a dict that
-        gives words, in lower case if `lowercase`, the vectors to start from.
+        of the vectors of words is `embedding_dim`; None is that of the vectors of `embedding_weights`, or 64.
+        `embedding_weights` may be a dict that gives words, in lower case if `lowercase`, the vectors to start from.
     word_feature_dim : int, default=16
         Size of their vectors.
     min_df : int or float in [0, 1], default=1
@@ -175,11 +175,6 @@ class RNNTagger(_FittedOnWords, RecurrentEstimator):
         if words is None:
             if reset:
                 self.__dict__.pop("_words", None)
-                if isinstance(self.embedding_weights, Mapping):
-                    raise ValueError(
-                        f"The 'embedding_weights' parameter of {type(self).__name__} can only be a dict if X holds "
-                        "words."
-                    )
             return super()._to_sequences(X, dtype, reset=reset)
         if reset:
             self._learn_words(words)
@@ -209,9 +204,13 @@ class RNNTagger(_FittedOnWords, RecurrentEstimator):
         encoder = WordEncoder.learn(
             words, min_df=self.min_df, lowercase=bool(self.lowercase), letters=bool(self.word_features)
         )
-        word_dim = _WORD_DIM if self.embedding_dim is None else int(self.embedding_dim)
+        vectors: Mapping[str, Any] = self.embedding_weights or {}
+        if self.embedding_dim is not None:
+            word_dim = int(self.embedding_dim)
+        else:
+            word_dim = max((np.size(vector) for vector in vectors.values()), default=_WORD_DIM)
         dims = [word_dim] + [int(self.word_feature_dim)] * (len(encoder.sizes) - 1)
-        for word, vector in (self.embedding_weights or {}).items():
+        for word, vector in vectors.items():
             if np.shape(vector) != (word_dim,) or not np.isfinite(vector).all():
                 raise ValueError(
                     f"The 'embedding_weights' parameter of {name} must give every word {word_dim} finite numbers, by "

@@ -84,8 +84,10 @@ def to_sequences(
     with np.errstate(over="ignore"):  # too large for float32 is infinite in float32, and reported below
         if arrays is not None:
             sequences = _join(estimator, arrays, dtype, "X", "features")
-            # Feature names are a matter of DataFrames: this forgets or misses those of an earlier one.
-            validate_data(estimator, X, reset=reset, skip_check_array=True, ensure_2d=False)
+            # Feature names are a matter of DataFrames, all of which have the same: the first one stands for them. Of
+            # other lists this forgets or misses those of an earlier one.
+            like = X if feature_names_of_steps(X) is None else arrays[0]
+            validate_data(estimator, like, reset=reset, skip_check_array=True, ensure_2d=False)
         else:
             if _rank(X) < 3:
                 return _from_matrix(estimator, X, dtype, reset=reset, allow_nan=allow_nan, padded=padded)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 __all__ = ["minimize_lbfgs"]
 
@@ -59,12 +60,14 @@ def minimize_lbfgs(
         # A line search ends with an evaluation of the point that it accepts.
         on_iteration(x, value)
 
-    result = minimize(
-        evaluate,
-        start,
-        method="L-BFGS-B",
-        jac=True,
-        callback=accept,
-        options={"maxiter": max_iter, "maxfun": 20 * max_iter + 100, "gtol": tol},
-    )
+    # With more threads its products of vectors would be other sums, and no sooner done.
+    with threadpool_limits(1, user_api="blas"):
+        result = minimize(
+            evaluate,
+            start,
+            method="L-BFGS-B",
+            jac=True,
+            callback=accept,
+            options={"maxiter": max_iter, "maxfun": 20 * max_iter + 100, "gtol": tol},
+        )
     return result.x, result.status == 0
