@@ -47,7 +47,7 @@ class PerStep(MetaEstimatorMixin, TransformerMixin, BaseEstimator, auto_wrap_out
     n_features_in_ : int
         Features of a time step; for a matrix of univariate sequences, its columns.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the columns, if X was a DataFrame whose column names are all strings.
+        Names of the columns, if X was a DataFrame, or a list of them, whose column names are all strings.
 
     See Also
     --------
@@ -272,7 +272,8 @@ class PerStep(MetaEstimatorMixin, TransformerMixin, BaseEstimator, auto_wrap_out
         """
         check_is_fitted(self)
         if not self._univariate_columns:
-            return self.transformer_.get_feature_names_out(input_features)
+            names = _check_feature_names_in(self, input_features, generate_names=False)
+            return self.transformer_.get_feature_names_out(names)
         columns = _check_feature_names_in(self, input_features)
         return columns if self._output_size == 1 else self.transformer_.get_feature_names_out()
 

@@ -214,6 +214,10 @@ def test_feature_names(rng):
     assert polynomial.get_feature_names_out(["a", "b"]).tolist() == ["a", "b", "a^2", "a b", "b^2"]
     frame = pd.DataFrame(cube[:, :, 0], columns=list("wxyz"))
     assert PerStep(StandardScaler()).fit(frame).get_feature_names_out().tolist() == list("wxyz")
+    steps = PerStep(StandardScaler()).fit([frame, frame[:2]])
+    assert steps.get_feature_names_out().tolist() == list("wxyz")
+    with pytest.raises(ValueError, match="input_features is not equal to feature_names_in_"):
+        steps.get_feature_names_out(list("abcd"))
     assert PerStep(PolynomialFeatures(2)).fit(frame).get_feature_names_out().tolist() == ["1", "x0", "x0^2"]
     with pytest.raises(ValueError, match="input_features"):
         PerStep(StandardScaler()).fit(frame).get_feature_names_out(["a"])

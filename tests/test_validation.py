@@ -159,6 +159,7 @@ def test_feature_names_of_time_steps():
         (["good film", "bad film"], "X holds texts, but RNNClassifier expects .* numrnn.SequenceEncoder makes"),
         (np.array(["good", "bad"], dtype=object), "X holds texts, but RNNClassifier expects sequences of numbers"),
         ([["a", "b"], ["c"]], "sequence 0 of X cannot be converted .* numrnn.SequenceEncoder makes sequences of ids"),
+        ([pd.DataFrame({"a": ["b"]})], r"sequence 0 of X cannot be converted(?!.*SequenceEncoder)"),
     ],
 )
 def test_bad_arrays(X, message):

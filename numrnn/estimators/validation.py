@@ -205,7 +205,9 @@ def _as_steps(number: int, array: Any, name: str, columns: str) -> NDArray:
         if part.dtype.kind not in "biufc":
             part = part.astype(np.float64)
     except (TypeError, ValueError) as error:
-        advice = f"; {_FROM_WORDS}" if any(isinstance(value, str) for value in array) else ""
+        advice = (
+            f"; {_FROM_WORDS}" if not hasattr(array, "columns") and any(isinstance(step, str) for step in array) else ""
+        )
         raise type(error)(
             f"sequence {number} of {name} cannot be converted to an array of numbers: {error}{advice}"
         ) from error
