@@ -43,7 +43,8 @@ def tasks(data: Path, quick: bool) -> list[Task]:
         "batch_size": 256,
         "learning_rate_init": 2e-3,
     }
-    tutorial = RNNForecaster((64, 32), bidirectional=True, dropout=0.2, max_iter=12, n_iter_no_change=2, **common)
+    tutorial = RNNForecaster((64, 32), bidirectional=True, dropout=0.2, max_iter=25, n_iter_no_change=6, **common)
+    tutorial.set_params(batch_size=72)
     best = RNNForecaster((64,), difference=1, learning_rate="cosine", max_iter=8, n_iter_no_change=8, **common)
     day = RNNForecaster(
         (64,), horizon=24, difference=1, learning_rate="cosine", max_iter=8, n_iter_no_change=8, **common
