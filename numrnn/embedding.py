@@ -161,6 +161,18 @@ class Embedding:
     def reached(self) -> list[NDArray[np.int64]]:
         return [rows.numbers for rows in self._reached]
 
+    def rows_of(self, sequences: Sequences) -> list[NDArray[np.int64]]:
+        """For every table, the rows that `forward` would look up in these sequences, each once."""
+        values, rows = sequences.values, sequences.rows()
+        found = []
+        for column, n_rows, _ in self.tables:
+            # What is not the number of a row is for `forward` to refuse.
+            numbers = np.clip(np.nan_to_num(values[rows, column]), 0, n_rows - 1).astype(np.int64)
+            present = np.zeros(n_rows, dtype=np.bool_)
+            present[numbers] = True
+            found.append(np.flatnonzero(present))
+        return found
+
     def forget(self, gradient: Mapping[str, NDArray]) -> None:
         """Zero what `backward` has added to since the last call; what was never reached is not looked at."""
         for name, rows in zip(self.names, self._reached, strict=True):

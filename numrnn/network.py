@@ -497,16 +497,34 @@ class Network:
             loss += weight_penalty(self.parameters.flat, self.gradient.flat, *self.weight_spans, alpha * scale)
         return loss
 
-    def reach(self) -> Reach:
-        """The parts of `gradient` that the last call of `loss_and_gradient` can have made other than zero."""
+    def reach(self, sequences: Sequences | None = None) -> Reach:
+        """The parts of `gradient` that the last call of `loss_and_gradient` can have made other than zero.
+
+        Parameters
+        ----------
+        sequences : Sequences, default=None
+            If given, those that a call with these sequences would.
+        """
         embedding = self.trunk.embedding
         if embedding is None:
             return self._everything
+        return self._reach_of_rows(embedding.reached if sequences is None else embedding.rows_of(sequences))
+
+    def whole_reach(self) -> Reach:
+        """All parts of `gradient`: every row of every table."""
+        embedding = self.trunk.embedding
+        if embedding is None:
+            return self._everything
+        return self._reach_of_rows([np.arange(n_rows) for _, n_rows, _ in embedding.tables])
+
+    def _reach_of_rows(self, rows_of_tables: list[NDArray[np.int64]]) -> Reach:
+        embedding = self.trunk.embedding
+        assert embedding is not None
         dense = self.parameters.span(embedding.names[-1]).stop
         begins, ends, rows = [np.array([dense])], [np.array([self.parameters.size])], []
         n_rows = 0
         for name, (_, n_entries, dimension), reached in zip(
-            embedding.names, embedding.tables, embedding.reached, strict=True
+            embedding.names, embedding.tables, rows_of_tables, strict=True
         ):
             begins.append(self.parameters.span(name).start + reached * dimension)
             ends.append(begins[-1] + dimension)

@@ -144,6 +144,7 @@ def train(
     total_weight = data.total_weight
     mean_weight = total_weight / data.n_rows
     max_norm = math.inf if max_grad_norm is None else float(max_grad_norm)
+    has_tables = bool(network.embeddings)
     # Parameters that are known to give a finite loss: those at the beginning of this epoch, once its first minibatch
     # has shown it, until then those at the beginning of the one before.
     epoch_begin, last_good = parameters.copy(), parameters.copy()
@@ -166,6 +167,8 @@ def train(
             carried = None
             for number, (begin, end) in enumerate(bounds):
                 batch_sequences, batch_targets, batch_weights = shuffled.part(begin, end)
+                if has_tables:
+                    state.solver.catch_up(parameters, network.reach(batch_sequences), rate)
                 loss = network.loss_and_gradient(
                     batch_sequences,
                     batch_targets,
@@ -191,6 +194,8 @@ def train(
                     where = f"minibatch {number + 1} of {len(bounds)}"
                     _give_up(network, state, last_good, "gradient" if finite else "loss", loss, where, rate)
                 loss_sum += loss * batch_weight
+            if has_tables:
+                state.solver.catch_up(parameters, network.whole_reach(), rate)
             if not math.isfinite(euclidean_norm(parameters)):
                 _give_up(network, state, last_good, "parameters", math.nan, "its last minibatch", rate)
             state.n_iter += 1

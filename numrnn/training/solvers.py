@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numrnn.kernels.cpu.solvers import adam, rmsprop, sgd
+from numrnn.kernels.cpu.solvers import adam, adam_missed, rmsprop, rmsprop_missed, sgd, sgd_missed
 from numrnn.parameters import Reach
 
 __all__ = ["SGD", "SOLVERS", "Adam", "AdamW", "RMSprop", "Solver"]
 
-# Begins, ends and ages, as the kernels take them.
-Spans = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+# Begins and ends, as the kernels take them.
+Spans = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 _NOTHING = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
@@ -34,8 +34,9 @@ class Solver:
 
     Notes
     -----
-    Rows of tables that no update reaches cost nothing and keep their values. The moments of a row stay behind while it
-    is not reached; when it is, they first decay for the updates that it has missed, as if its gradient had been zero.
+    Rows of tables that an update does not reach cost nothing, and stay behind. `catch_up` makes the updates that a row
+    has missed all at once, as they would have been with a gradient of zero; where rows are caught up with before they
+    are used, the result is that of a solver that updates everything always.
     """
 
     moment_names: tuple[str, ...] = ()
@@ -69,7 +70,8 @@ class Solver:
         Returns
         -------
         float
-            The norm of the gradient before it was clipped. If it is not finite, nothing has been changed.
+            The norm of the gradient before it was clipped. If it is not finite, nothing has been changed but what
+            `catch_up` does for the rows that were reached.
 
         References
         ----------
@@ -83,20 +85,14 @@ class Solver:
             )
         if reach is None:
             reach = Reach.all_of(parameters.size)
-        n_rows = 0 if self._updated is None else len(self._updated)
-        if reach.n_rows != n_rows and (self._updated is not None or self.n_updates):
-            raise ValueError(
-                f"this solver has been used for tables of {n_rows} rows together, got a gradient of tables of "
-                f"{reach.n_rows} rows"
-            )
+        self._check_tables(reach)
         if not self.moments:
             self.moments = {name: np.zeros_like(parameters) for name in self.moment_names}
-        ages = np.zeros(len(reach.begins), dtype=np.int64)
         if reach.n_rows:
             if self._updated is None:
                 self._updated = np.zeros(reach.n_rows, dtype=np.int64)
-            ages[1:] = self.n_updates - self._updated[reach.rows]
-        spans = (reach.begins, reach.ends, ages)
+            self.catch_up(parameters, reach, learning_rate)
+        spans = (reach.begins, reach.ends)
         norm = self._apply(parameters, gradient, spans, float(learning_rate), float(max_norm))
         if math.isfinite(norm):
             self.n_updates += 1
@@ -104,9 +100,42 @@ class Solver:
                 self._updated[reach.rows] = self.n_updates
         return norm
 
+    def catch_up(self, parameters: NDArray, reach: Reach, learning_rate: float) -> None:
+        """Make the updates that rows have missed.
+
+        Parameters
+        ----------
+        parameters : ndarray of shape (size,)
+        reach : Reach
+            The rows.
+        learning_rate : float
+            Of the updates that were missed.
+        """
+        if self._updated is None or not len(reach.rows) or not self.moments:
+            return
+        self._check_tables(reach)
+        ages = self.n_updates - self._updated[reach.rows]
+        behind = np.flatnonzero(ages)
+        if not len(behind):
+            return
+        spans = (reach.begins[1:][behind], reach.ends[1:][behind])
+        self._apply_missed(parameters, spans, ages[behind], float(learning_rate))
+        self._updated[reach.rows] = self.n_updates
+
+    def _check_tables(self, reach: Reach) -> None:
+        n_rows = 0 if self._updated is None else len(self._updated)
+        if reach.n_rows != n_rows and (self._updated is not None or self.n_updates):
+            raise ValueError(
+                f"this solver has been used for tables of {n_rows} rows together, got a gradient of tables of "
+                f"{reach.n_rows} rows"
+            )
+
     def _apply(
         self, parameters: NDArray, gradient: NDArray, spans: Spans, learning_rate: float, max_norm: float
     ) -> float:
+        raise NotImplementedError
+
+    def _apply_missed(self, parameters: NDArray, spans: Spans, ages: NDArray[np.int64], learning_rate: float) -> None:
         raise NotImplementedError
 
     def state(self) -> dict[str, Any]:
@@ -151,6 +180,9 @@ class SGD(Solver):
         velocity = self.moments.get("velocity", gradient[:0])
         return sgd(parameters, gradient, velocity, *spans, learning_rate, self.momentum, self.nesterov, max_norm)
 
+    def _apply_missed(self, parameters: NDArray, spans: Spans, ages: NDArray[np.int64], learning_rate: float) -> None:
+        sgd_missed(parameters, self.moments["velocity"], *spans, ages, learning_rate, self.momentum, self.nesterov)
+
 
 class Adam(Solver):
     """Adam: steps scaled by running means of the gradient and of its square, both corrected for their start at zero.
@@ -191,6 +223,20 @@ class Adam(Solver):
             self.weight_decay,
             *self.decaying,
             max_norm,
+        )
+
+    def _apply_missed(self, parameters: NDArray, spans: Spans, ages: NDArray[np.int64], learning_rate: float) -> None:
+        adam_missed(
+            parameters,
+            self.moments["mean"],
+            self.moments["square"],
+            *spans,
+            ages,
+            self.n_updates,
+            learning_rate,
+            self.beta_1,
+            self.beta_2,
+            self.epsilon,
         )
 
 
@@ -254,6 +300,9 @@ class RMSprop(Solver):
     ) -> float:
         square = self.moments["square"]
         return rmsprop(parameters, gradient, square, *spans, learning_rate, self.rho, self.epsilon, max_norm)
+
+    def _apply_missed(self, parameters: NDArray, spans: Spans, ages: NDArray[np.int64], learning_rate: float) -> None:
+        rmsprop_missed(self.moments["square"], *spans, ages, self.rho)
 
 
 SOLVERS: dict[str, type[Solver]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}

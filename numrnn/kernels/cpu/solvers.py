@@ -2,14 +2,16 @@
 
 parameters, gradient and the solver's moments are contiguous vectors of one float type and one length. An update has to
 do with the spans `begins[i]:ends[i]` of them and with nothing else: with one span for all of a dense gradient, with one
-for every row that a minibatch has reached of a large table. The last update of span i was `ages[i]` + 1 updates ago;
-its moments first decay for the updates that it has missed, as they would have with a gradient of zero. begins, ends and
-ages are int64 (n_spans,). The gradient is read, parameters and moments are written. Each kernel
+for every row that a minibatch has reached of a large table. begins and ends are int64 (n_spans,). The gradient is read,
+parameters and moments are written. Each kernel
 
 1. takes the Euclidean norm of the gradient, summed in float64 span after span,
 2. returns it at once, with nothing written, if it is not finite,
 3. scales the gradient to the norm `max_norm` if it is longer (Pascanu, Mikolov and Bengio 2013; infinity for no limit),
 4. updates moments and parameters, and returns the norm before clipping.
+
+The kernels `..._missed` make at once the updates that spans have missed, `ages[i]` (int64) of them, as they would have
+been with gradients of zero: moments decay, and go on moving the parameters while they do.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -22,7 +24,19 @@ import numpy as np
 from numrnn.kernels.cpu.reductions import sum_of_squares
 from numrnn.kernels.jit import inline, kernel
 
-__all__ = ["adam", "euclidean_norm", "rmsprop", "scale_spans", "sgd"]
+__all__ = [
+    "adam",
+    "adam_missed",
+    "euclidean_norm",
+    "rmsprop",
+    "rmsprop_missed",
+    "scale_spans",
+    "sgd",
+    "sgd_missed",
+]
+
+# Terms of a sum that are smaller than this part of the first one do not count.
+_NEGLIGIBLE = 1e-17
 
 
 @inline
@@ -48,7 +62,7 @@ def euclidean_norm(vector):
 
 
 @kernel
-def sgd(parameters, gradient, velocity, begins, ends, ages, learning_rate, momentum, nesterov, max_norm):
+def sgd(parameters, gradient, velocity, begins, ends, learning_rate, momentum, nesterov, max_norm):
     """v = momentum * v + g; p -= learning_rate * v, or with Nesterov's look-ahead learning_rate * (g + momentum * v).
 
     velocity: float (size,), read and written; of length 0 if momentum is 0 (p -= learning_rate * g).
@@ -58,9 +72,8 @@ def sgd(parameters, gradient, velocity, begins, ends, ages, learning_rate, momen
         return norm
     clip = gradient.dtype.type(max_norm / norm if norm > max_norm else 1.0)
     rate = gradient.dtype.type(learning_rate)
-    ahead = gradient.dtype.type(momentum)
+    keep = gradient.dtype.type(momentum)
     for span in range(len(begins)):
-        keep = gradient.dtype.type(momentum ** (ages[span] + 1))
         if velocity.size == 0:
             for i in range(begins[span], ends[span]):
                 parameters[i] -= rate * (clip * gradient[i])
@@ -69,13 +82,27 @@ def sgd(parameters, gradient, velocity, begins, ends, ages, learning_rate, momen
                 g = clip * gradient[i]
                 v = keep * velocity[i] + g
                 velocity[i] = v
-                parameters[i] -= rate * (g + ahead * v)
+                parameters[i] -= rate * (g + keep * v)
         else:
             for i in range(begins[span], ends[span]):
                 v = keep * velocity[i] + clip * gradient[i]
                 velocity[i] = v
                 parameters[i] -= rate * v
     return norm
+
+
+@kernel
+def sgd_missed(parameters, velocity, begins, ends, ages, learning_rate, momentum, nesterov):
+    """The updates of `sgd` that spans have missed: velocities decay by the momentum and move on."""
+    number = parameters.dtype.type
+    for span in range(len(begins)):
+        keep = momentum ** ages[span]
+        distance = momentum * (1.0 - keep) / (1.0 - momentum)
+        rate = number(learning_rate * (momentum * distance if nesterov else distance))
+        decay = number(keep)
+        for i in range(begins[span], ends[span]):
+            parameters[i] -= rate * velocity[i]
+            velocity[i] *= decay
 
 
 @kernel
@@ -86,7 +113,6 @@ def adam(
     square,
     begins,
     ends,
-    ages,
     step,
     learning_rate,
     beta_1,
@@ -116,8 +142,8 @@ def adam(
     for part in range(len(decay_begins)):
         for i in range(decay_begins[part], decay_ends[part]):
             parameters[i] *= kept
+    keep_1, keep_2 = number(beta_1), number(beta_2)
     for span in range(len(begins)):
-        keep_1, keep_2 = number(beta_1 ** (ages[span] + 1)), number(beta_2 ** (ages[span] + 1))
         for i in range(begins[span], ends[span]):
             g = clip * gradient[i]
             m = keep_1 * mean[i] + take_1 * g
@@ -129,7 +155,46 @@ def adam(
 
 
 @kernel
-def rmsprop(parameters, gradient, square, begins, ends, ages, learning_rate, rho, epsilon, max_norm):
+def adam_missed(parameters, mean, square, begins, ends, ages, n_updates, learning_rate, beta_1, beta_2, epsilon):
+    """The updates of `adam` that spans have missed; n_updates: int, those made so far.
+
+    With gradients of zero the ratio of the two means falls by beta_1 / sqrt(beta_2) in every update, so that the way of
+    a parameter is its first step times a sum that all elements of a span share. (Only epsilon is taken as it is in the
+    first of them.)
+    """
+    number = parameters.dtype.type
+    ratio = beta_1 / math.sqrt(beta_2)
+    for span in range(len(begins)):
+        first = n_updates - ages[span] + 1
+        distance, share = 0.0, 1.0
+        power_1, power_2 = beta_1 ** (first - 1), beta_2 ** (first - 1)
+        for _ in range(ages[span]):
+            share *= ratio
+            if share < _NEGLIGIBLE:
+                break
+            power_1 *= beta_1
+            power_2 *= beta_2
+            distance += share * math.sqrt(1.0 - power_2) / (1.0 - power_1)
+        rate = number(learning_rate * distance)
+        small = number(epsilon * math.sqrt(1.0 - beta_2**first) / math.sqrt(beta_2))
+        decay_1, decay_2 = number(beta_1 ** ages[span]), number(beta_2 ** ages[span])
+        for i in range(begins[span], ends[span]):
+            parameters[i] -= rate * mean[i] / (np.sqrt(square[i]) + small)
+            mean[i] *= decay_1
+            square[i] *= decay_2
+
+
+@kernel
+def rmsprop_missed(square, begins, ends, ages, rho):
+    """The updates of `rmsprop` that spans have missed: nothing moves, the means decay."""
+    for span in range(len(begins)):
+        decay = square.dtype.type(rho ** ages[span])
+        for i in range(begins[span], ends[span]):
+            square[i] *= decay
+
+
+@kernel
+def rmsprop(parameters, gradient, square, begins, ends, learning_rate, rho, epsilon, max_norm):
     """v = rho * v + (1 - rho) * g**2; p -= learning_rate * g / (sqrt(v) + epsilon).
 
     square: float (size,), the running mean of g**2, read and written.
@@ -140,9 +205,8 @@ def rmsprop(parameters, gradient, square, begins, ends, ages, learning_rate, rho
     number = gradient.dtype.type
     clip = number(max_norm / norm if norm > max_norm else 1.0)
     take = number(1.0 - rho)
-    rate, small = number(learning_rate), number(epsilon)
+    rate, small, keep = number(learning_rate), number(epsilon), number(rho)
     for span in range(len(begins)):
-        keep = number(rho ** (ages[span] + 1))
         for i in range(begins[span], ends[span]):
             g = clip * gradient[i]
             v = keep * square[i] + take * (g * g)
