@@ -144,7 +144,8 @@ class _RecurrentLayer:
     @property
     def parameters(self) -> dict[str, NDArray]:
         """Writable views of the parameters, by PyTorch's names and with its shapes."""
-        views = _Views(self._parameters)
+        # New views, each a reference to the vector that `_references` counts.
+        views = _Views({name: array[...] for name, array in self._parameters.items()})
         # Only now: weights that are packed from here on are packed for one call at a time, as long as a view is alive.
         self._packed = None
         return views
