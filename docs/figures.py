@@ -19,10 +19,12 @@ matplotlib.use("agg")
 
 import numpy as np
 from matplotlib.figure import Figure
+from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 
-from numrnn import LSTM, RNN, RNNClassifier, RNNRegressor, SequenceEncoder, inspection
+from numrnn import LSTM, RNN, Convolution, RNNClassifier, RNNRegressor, SequenceEncoder, inspection
 from numrnn.datasets import make_temporal_order
 from numrnn.plots import AttentionDisplay, AttributionDisplay, GradientFlowDisplay, HiddenStateDisplay
 
@@ -130,9 +132,46 @@ def tank_level() -> Figure:
     return figure
 
 
+def digits() -> Figure:
+    """Eight digits, and the pixels that spoke for and against the answers."""
+    images, labels = load_digits(return_X_y=True)
+    X = images.reshape(-1, 8, 8) / 16
+    X_train, X_test, y_train, _ = train_test_split(X, labels, random_state=0)
+    model = RNNClassifier(
+        (32,),
+        bidirectional=True,
+        pooling="max",
+        convolution=Convolution("2d", filters=16),
+        learning_rate_init=0.01,
+        max_iter=12,
+        tol=0.0,
+        random_state=0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X_train, y_train)
+    shown, answers = X_test[:8], model.predict(X_test[:8])
+    shares = inspection.attributions(model, shown)
+    figure = Figure(figsize=(9, 2.9), layout="constrained")
+    axes = figure.subplots(2, 8)
+    limit = float(np.abs(shares).max())
+    for column, (image, share, answer) in enumerate(zip(shown, shares, answers, strict=True)):
+        axes[0, column].imshow(image, cmap="gray_r", vmin=0, vmax=1)
+        axes[0, column].set_title(f"read as {answer}", fontsize=9)
+        drawn = axes[1, column].imshow(share, cmap="PuOr", vmin=-limit, vmax=limit)
+    for ax in axes.flat:
+        ax.set_xticks([])
+        ax.set_yticks([])
+    axes[0, 0].set_ylabel("image")
+    axes[1, 0].set_ylabel("share of the score")
+    figure.colorbar(drawn, ax=axes[1].tolist(), label="against      for")
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "attention": attention,
     "attributions": attributions,
+    "digits": digits,
     "gradient_flow": gradient_flow,
     "hidden_states": hidden_states,
     "tank_level": tank_level,
