@@ -30,7 +30,7 @@ def _classifier() -> Pipeline:
             learning_rate_init=2e-3,
             learning_rate="cosine",
             batch_size=64,
-            max_iter=7,
+            max_iter=3,
             tol=0.0,
         ),
     )
