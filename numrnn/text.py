@@ -389,7 +389,7 @@ class SequenceEncoder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
 
         Returns
         -------
-        tokens : ndarray of object, shape (vocabulary_size_,)
+        tokens : ndarray of object, shape (n_ids,)
             Rows of an embedding are in this order.
 
         Raises

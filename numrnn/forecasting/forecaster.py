@@ -167,9 +167,9 @@ class RNNForecaster(BaseEstimator):
     ----------
     n_series_, n_targets_ : int
         Series in y, and columns of each.
-    location_, scale_ : ndarray of shape (n_series_, n_targets_)
+    location_, scale_ : ndarray of shape (n_series, n_targets)
         What was subtracted from the differenced series, and what they were divided by.
-    naive_error_ : ndarray of shape (n_series_, n_targets_)
+    naive_error_ : ndarray of shape (n_series, n_targets)
         Mean absolute error of the seasonal naive forecast within the series: the unit of MASE.
     loss_curve_ : list of float
         Training loss of every epoch, in scaled units.
