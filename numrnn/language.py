@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from numrnn.compiled import CompiledNetwork, compile_network
 from numrnn.estimators.base import RecurrentEstimator
+from numrnn.estimators.validation import check_sizes_and_threads, hidden_sizes_of
 from numrnn.kernels.cpu.sampling import SYMBOLS
 from numrnn.network import Network
 from numrnn.packing import Sequences
@@ -301,7 +302,7 @@ class RNNLanguageModel(BaseEstimator):
         FloatingPointError
             If the loss stops being finite. The model has the parameters of the last good epoch then.
         """
-        self._check_sizes()
+        check_sizes_and_threads(self)
         return self._fit(X, reset=not (self.warm_start and hasattr(self, "_network")), incremental=False)
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -318,7 +319,7 @@ class RNNLanguageModel(BaseEstimator):
         -------
         self : object
         """
-        self._check_sizes()
+        check_sizes_and_threads(self)
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         return self._fit(X, reset=not hasattr(self, "_network"), incremental=True)
@@ -329,8 +330,13 @@ class RNNLanguageModel(BaseEstimator):
             encoder = SequenceEncoder(
                 analyzer=self._split, max_features=self.max_features, min_df=self._least_documents(len(texts))
             )
-            index = dict(encoder.fit(texts).vocabulary_)
-            parts = [_look_up(self._split(text), index) for text in texts]
+            encoded = encoder.fit_transform(texts)
+            index = dict(encoder.vocabulary_)
+            # The encoder makes the unknown symbol of a text that has none.
+            parts = [
+                ids[: len(self._split(text))] if len(ids) == 1 else ids
+                for ids, text in zip(encoded, texts, strict=True)
+            ]
             symbols: list[Any] = ["", *index]
         else:
             if several and not self._several:
@@ -415,25 +421,11 @@ class RNNLanguageModel(BaseEstimator):
             )
         return self
 
-    def _check_sizes(self) -> None:
-        sizes = self._hidden_sizes()
-        if not sizes or any(not isinstance(size, Integral) or size < 1 for size in sizes):
-            raise ValueError(
-                "The 'hidden_layer_sizes' parameter of RNNLanguageModel must be a positive integer or a sequence of "
-                f"them. Got {self.hidden_layer_sizes!r} instead."
-            )
-        if self.n_jobs == 0:
-            raise ValueError("The 'n_jobs' parameter of RNNLanguageModel must be None or a nonzero integer. Got 0.")
-
-    def _hidden_sizes(self) -> tuple[Any, ...]:
-        sizes = self.hidden_layer_sizes
-        return (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
-
     def _build_network(self, n_symbols: int) -> Network:
         return Network(
             cell="rnn_tanh" if self.cell == "rnn" else self.cell,
             input_size=1,
-            hidden_sizes=tuple(int(size) for size in self._hidden_sizes()),
+            hidden_sizes=tuple(int(size) for size in hidden_sizes_of(self)),
             n_outputs=n_symbols,
             pooling=None,
             loss="cross_entropy",

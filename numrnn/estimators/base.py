@@ -34,7 +34,9 @@ from numrnn.estimators.stepwise import StepwiseMixin
 from numrnn.estimators.targets import Targets
 from numrnn.estimators.validation import (
     check_sample_weight,
+    check_sizes_and_threads,
     feature_names_of_steps,
+    hidden_sizes_of,
     in_form_of,
     merge_equal_samples,
     to_sequences,
@@ -436,14 +438,7 @@ class RecurrentEstimator(
     def _check_parameters(self) -> None:
         """What the constraints of single parameters do not tell."""
         name = type(self).__name__
-        sizes = self._hidden_sizes()
-        if not sizes or any(not isinstance(size, Integral) or size < 1 for size in sizes):
-            raise ValueError(
-                f"The 'hidden_layer_sizes' parameter of {name} must be a positive integer or a sequence of them. "
-                f"Got {self.hidden_layer_sizes!r} instead."
-            )
-        if self.n_jobs == 0:
-            raise ValueError(f"The 'n_jobs' parameter of {name} must be None or a nonzero integer. Got 0 instead.")
+        check_sizes_and_threads(self)
         if self.bptt_steps is not None and self.bidirectional:
             raise ValueError(
                 f"The 'bptt_steps' parameter of {name} must be None if 'bidirectional' is true: the direction that "
@@ -474,16 +469,12 @@ class RecurrentEstimator(
                 "device='auto' for the fastest device there is."
             )
 
-    def _hidden_sizes(self) -> tuple[Any, ...]:
-        sizes = self.hidden_layer_sizes
-        return (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
-
     def _build_network(self) -> Network:
         return network_from(
             {
                 "cell": f"rnn_{self.activation}" if self.cell == "rnn" else self.cell,
                 "input_size": self._input_size,
-                "hidden_sizes": tuple(int(size) for size in self._hidden_sizes()),
+                "hidden_sizes": tuple(int(size) for size in hidden_sizes_of(self)),
                 "bidirectional": bool(self.bidirectional),
                 "dropout": float(self.dropout),
                 "input_dropout": float(self.input_dropout),

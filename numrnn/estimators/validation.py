@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from numbers import Number
+from numbers import Integral, Number
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,10 @@ from numrnn.packing import Sequences
 
 __all__ = [
     "check_sample_weight",
+    "check_sizes_and_threads",
     "check_targets",
     "feature_names_of_steps",
+    "hidden_sizes_of",
     "in_form_of",
     "is_list_of_sequences",
     "merge_equal_samples",
@@ -391,6 +393,24 @@ def in_form_of(X: Any, sequences: Sequences, rows: NDArray) -> Any:
     if not is_list_of_sequences(X):
         return rows.reshape(len(sequences), -1, *rows.shape[1:])
     return np.split(rows, np.cumsum(sequences.lengths)[:-1])
+
+
+def hidden_sizes_of(estimator: Any) -> tuple[Any, ...]:
+    """The units of each layer as `hidden_layer_sizes` has them, one number or several."""
+    sizes = estimator.hidden_layer_sizes
+    return (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
+
+
+def check_sizes_and_threads(estimator: Any) -> None:
+    """Raise ValueError unless `hidden_layer_sizes` and `n_jobs` are what the constraints of parameters cannot tell."""
+    sizes, name = hidden_sizes_of(estimator), _name(estimator)
+    if not sizes or any(not isinstance(size, Integral) or size < 1 for size in sizes):
+        raise ValueError(
+            f"The 'hidden_layer_sizes' parameter of {name} must be a positive integer or a sequence of them. "
+            f"Got {estimator.hidden_layer_sizes!r} instead."
+        )
+    if estimator.n_jobs == 0:
+        raise ValueError(f"The 'n_jobs' parameter of {name} must be None or a nonzero integer. Got 0 instead.")
 
 
 def check_sample_weight(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | None:

@@ -6,6 +6,7 @@ A solver works on one flat vector and knows nothing of a network. Its moments ar
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ Spans = tuple[NDArray[np.int64], NDArray[np.int64]]
 _NOTHING = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
-class Solver:
+class Solver(ABC):
     """What all solvers have in common.
 
     Attributes
@@ -130,13 +131,15 @@ class Solver:
                 f"{reach.n_rows} rows"
             )
 
+    @abstractmethod
     def _apply(
         self, parameters: NDArray, gradient: NDArray, spans: Spans, learning_rate: float, max_norm: float
     ) -> float:
-        raise NotImplementedError
+        """Make one update; the norm of the gradient before it was clipped."""
 
+    @abstractmethod
     def _apply_missed(self, parameters: NDArray, spans: Spans, ages: NDArray[np.int64], learning_rate: float) -> None:
-        raise NotImplementedError
+        """Make the updates that spans have missed, so many of each."""
 
     def state(self) -> dict[str, Any]:
         """A copy of everything that changes from update to update."""
