@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -44,12 +45,36 @@ def _vector_bits() -> int:
 VECTOR_BITS = _vector_bits()
 
 
+# A line that imports from this package of kernels, and the dotted path behind `numrnn.kernels`.
+_IMPORT = re.compile(r"^\s*(?:from|import)\s+numrnn\.kernels((?:\.\w+)*)", re.MULTILINE)
+_FOLDER = Path(__file__).parent
+
+
 @cache
-def _fingerprint() -> str:
-    """A digest of everything a compiled kernel may depend on: the sources beside this file, and the vector width."""
+def _sources(path: Path) -> frozenset[Path]:
+    """The sources beside this file that a source imports directly; of a package, everything in it."""
+    imported: set[Path] = set()
+    for dotted in _IMPORT.findall(path.read_text(encoding="utf-8")):
+        place = _FOLDER.joinpath(*dotted.split(".")[1:])
+        imported.update(place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")])
+    return frozenset(imported)
+
+
+def _reached(path: Path) -> set[Path]:
+    """A source and all sources beside this file that it reaches by imports."""
+    reached, found = {Path(__file__)}, {path}
+    while found:
+        reached |= found
+        found = {source for known in found for source in _sources(known)} - reached
+    return reached
+
+
+@cache
+def _fingerprint(path: Path) -> str:
+    """A digest of what a kernel in a file may depend on: the sources it reaches, and the vector width."""
     digest = hashlib.sha256(str(VECTOR_BITS).encode())
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
+    for source in sorted(_reached(path)):
+        digest.update(source.read_bytes())
     return digest.hexdigest()
 
 
@@ -65,7 +90,7 @@ def kernel(function: Callable[..., Any]) -> Any:
     # Numba would see a change in the file of this function only, not in those whose code is compiled into it.
     cache_file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if hasattr(cache_file, "_source_stamp"):
-        cache_file._source_stamp = _fingerprint()
+        cache_file._source_stamp = _fingerprint(Path(function.__code__.co_filename))
     return compiled
 
 

@@ -1,0 +1,53 @@
+"""Compiled code is renewed when a source that it comes from changes."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import numrnn.kernels
+from numrnn.kernels import jit
+
+MODULES = [module.name for module in pkgutil.walk_packages(numrnn.kernels.__path__, "numrnn.kernels.")]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_everything_a_kernel_uses_counts(name: str) -> None:
+    module = importlib.import_module(name)
+    assert module.__file__ is not None
+    reached = jit._reached(Path(module.__file__))
+    for value in vars(module).values():
+        origin = sys.modules.get(getattr(value, "__module__", None) or "")
+        if origin is not None and origin.__name__.startswith("numrnn.kernels"):
+            assert Path(str(origin.__file__)) in reached, f"{name} uses {value}"
+
+
+def test_a_change_is_seen_where_it_is_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loops").mkdir()
+    sources = {
+        "values.py": "one = 1\n",
+        "loops/__init__.py": "",
+        "loops/inner.py": "from numrnn.kernels.values import (\n    one,\n)\n",
+        "loops/outer.py": "    from numrnn.kernels.loops.inner import one\n",
+        "other.py": "import numpy\n",
+    }
+    for name, text in sources.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(jit, "_FOLDER", tmp_path)
+
+    def fingerprints() -> dict[str, str]:
+        jit._sources.cache_clear()
+        jit._fingerprint.cache_clear()
+        return {name: jit._fingerprint(tmp_path / name) for name in sources}
+
+    before = fingerprints()
+    (tmp_path / "values.py").write_text("one = 2\n", encoding="utf-8")
+    after = fingerprints()
+    changed = {name for name in sources if before[name] != after[name]}
+    jit._sources.cache_clear()
+    jit._fingerprint.cache_clear()
+    assert changed == {"values.py", "loops/inner.py", "loops/outer.py"}
