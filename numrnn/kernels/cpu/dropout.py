@@ -37,7 +37,8 @@ def dropout(values, n_rows, n_columns, pitch, seed, stream, threshold, scale):
     zero = values.dtype.type(0)
     for row in range(n_rows):
         key = _mix(np.uint32(_mix(np.uint32(_mix(np.uint32(seed ^ _GOLDEN)) ^ stream)) ^ np.uint32(row)))
+        # A view of its own, whose index begins at 0: else the loop is not computed in vectors.
+        own = values[row * pitch : row * pitch + n_columns]
         for column in range(n_columns):
             draw = _mix(np.uint32(key ^ np.uint32(np.uint32(column) * _GOLDEN)))
-            at = row * pitch + column
-            values[at] = values[at] * scale if draw >= threshold else zero
+            own[column] = own[column] * scale if draw >= threshold else zero

@@ -10,6 +10,8 @@ parameters and moments are written. Each kernel
 3. scales the gradient to the norm `max_norm` if it is longer (Pascanu, Mikolov and Bengio 2013; infinity for no limit),
 4. updates moments and parameters, and returns the norm before clipping.
 
+Loops go over views of the spans, whose index begins at 0: only then are they computed in vectors.
+
 The kernels `..._missed` make at once the updates that spans have missed, `ages[i]` (int64) of them, as they would have
 been with gradients of zero: moments decay, and go on moving the parameters while they do.
 """
@@ -51,8 +53,9 @@ def _norm_of_spans(vector, begins, ends):
 def scale_spans(vector, begins, ends, factor):
     """Multiply the spans of a vector by a factor."""
     for span in range(len(begins)):
-        for i in range(begins[span], ends[span]):
-            vector[i] *= factor
+        own = vector[begins[span] : ends[span]]
+        for i in range(len(own)):
+            own[i] *= factor
 
 
 @kernel
@@ -74,20 +77,22 @@ def sgd(parameters, gradient, velocity, begins, ends, learning_rate, momentum, n
     rate = gradient.dtype.type(learning_rate)
     keep = gradient.dtype.type(momentum)
     for span in range(len(begins)):
+        begin, end = begins[span], ends[span]
+        p, grad, velocity_ = parameters[begin:end], gradient[begin:end], velocity[begin:end]
         if velocity.size == 0:
-            for i in range(begins[span], ends[span]):
-                parameters[i] -= rate * (clip * gradient[i])
+            for i in range(end - begin):
+                p[i] -= rate * (clip * grad[i])
         elif nesterov:
-            for i in range(begins[span], ends[span]):
-                g = clip * gradient[i]
-                v = keep * velocity[i] + g
-                velocity[i] = v
-                parameters[i] -= rate * (g + keep * v)
+            for i in range(end - begin):
+                g = clip * grad[i]
+                v = keep * velocity_[i] + g
+                velocity_[i] = v
+                p[i] -= rate * (g + keep * v)
         else:
-            for i in range(begins[span], ends[span]):
-                v = keep * velocity[i] + clip * gradient[i]
-                velocity[i] = v
-                parameters[i] -= rate * v
+            for i in range(end - begin):
+                v = keep * velocity_[i] + clip * grad[i]
+                velocity_[i] = v
+                p[i] -= rate * v
     return norm
 
 
@@ -100,9 +105,10 @@ def sgd_missed(parameters, velocity, begins, ends, ages, learning_rate, momentum
         distance = momentum * (1.0 - keep) / (1.0 - momentum)
         rate = number(learning_rate * (momentum * distance if nesterov else distance))
         decay = number(keep)
-        for i in range(begins[span], ends[span]):
-            parameters[i] -= rate * velocity[i]
-            velocity[i] *= decay
+        p, velocity_ = parameters[begins[span] : ends[span]], velocity[begins[span] : ends[span]]
+        for i in range(len(p)):
+            p[i] -= rate * velocity_[i]
+            velocity_[i] *= decay
 
 
 @kernel
@@ -140,17 +146,20 @@ def adam(
     small = number(epsilon)
     kept = number(1.0 - learning_rate * weight_decay)
     for part in range(len(decay_begins)):
-        for i in range(decay_begins[part], decay_ends[part]):
-            parameters[i] *= kept
+        p = parameters[decay_begins[part] : decay_ends[part]]
+        for i in range(len(p)):
+            p[i] *= kept
     keep_1, keep_2 = number(beta_1), number(beta_2)
     for span in range(len(begins)):
-        for i in range(begins[span], ends[span]):
-            g = clip * gradient[i]
-            m = keep_1 * mean[i] + take_1 * g
-            v = keep_2 * square[i] + take_2 * (g * g)
-            mean[i] = m
-            square[i] = v
-            parameters[i] -= rate * m / (np.sqrt(v) / root + small)
+        begin, end = begins[span], ends[span]
+        p, grad, mean_, square_ = parameters[begin:end], gradient[begin:end], mean[begin:end], square[begin:end]
+        for i in range(end - begin):
+            g = clip * grad[i]
+            m = keep_1 * mean_[i] + take_1 * g
+            v = keep_2 * square_[i] + take_2 * (g * g)
+            mean_[i] = m
+            square_[i] = v
+            p[i] -= rate * m / (np.sqrt(v) / root + small)
     return norm
 
 
@@ -178,10 +187,12 @@ def adam_missed(parameters, mean, square, begins, ends, ages, n_updates, learnin
         rate = number(learning_rate * distance)
         small = number(epsilon * math.sqrt(1.0 - beta_2**first) / math.sqrt(beta_2))
         decay_1, decay_2 = number(beta_1 ** ages[span]), number(beta_2 ** ages[span])
-        for i in range(begins[span], ends[span]):
-            parameters[i] -= rate * mean[i] / (np.sqrt(square[i]) + small)
-            mean[i] *= decay_1
-            square[i] *= decay_2
+        begin, end = begins[span], ends[span]
+        p, mean_, square_ = parameters[begin:end], mean[begin:end], square[begin:end]
+        for i in range(end - begin):
+            p[i] -= rate * mean_[i] / (np.sqrt(square_[i]) + small)
+            mean_[i] *= decay_1
+            square_[i] *= decay_2
 
 
 @kernel
@@ -189,8 +200,9 @@ def rmsprop_missed(square, begins, ends, ages, rho):
     """The updates of `rmsprop` that spans have missed: nothing moves, the means decay."""
     for span in range(len(begins)):
         decay = square.dtype.type(rho ** ages[span])
-        for i in range(begins[span], ends[span]):
-            square[i] *= decay
+        square_ = square[begins[span] : ends[span]]
+        for i in range(len(square_)):
+            square_[i] *= decay
 
 
 @kernel
@@ -207,9 +219,11 @@ def rmsprop(parameters, gradient, square, begins, ends, learning_rate, rho, epsi
     take = number(1.0 - rho)
     rate, small, keep = number(learning_rate), number(epsilon), number(rho)
     for span in range(len(begins)):
-        for i in range(begins[span], ends[span]):
-            g = clip * gradient[i]
-            v = keep * square[i] + take * (g * g)
-            square[i] = v
-            parameters[i] -= rate * g / (np.sqrt(v) + small)
+        begin, end = begins[span], ends[span]
+        p, grad, square_ = parameters[begin:end], gradient[begin:end], square[begin:end]
+        for i in range(end - begin):
+            g = clip * grad[i]
+            v = keep * square_[i] + take * (g * g)
+            square_[i] = v
+            p[i] -= rate * g / (np.sqrt(v) + small)
     return norm
