@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numrnn.buffers import read_only
-from numrnn.kernels.cpu.embedding import copy_columns, forget_rows, look_up, scatter_add
+from numrnn.kernels.cpu.embedding import copy_columns, forget_rows, look_up, number_distinct, scatter_add
 from numrnn.packing import Sequences
 from numrnn.stages import StagePass
 
@@ -92,6 +92,8 @@ class Embedding:
         self._embedded_size = int(dimensions.sum())
         self.output_size = self._embedded_size + len(self.numeric)
         self._reached = [_ReachedRows(n_rows) for _, n_rows, _ in self.tables]
+        # Scratch of `number_distinct`, for every table.
+        self._places: list[list[NDArray[np.int64]]] = [[] for _ in self.tables]
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the parameters."""
@@ -161,17 +163,51 @@ class Embedding:
     def reached(self) -> list[NDArray[np.int64]]:
         return [rows.numbers for rows in self._reached]
 
+    @property
+    def is_whole_input(self) -> bool:
+        """Whether a time step is the number of one row and nothing else."""
+        return len(self.tables) == 1 and not len(self.numeric)
+
+    def distinct(self, sequences: Sequences) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rows of the only table that these sequences look up, each once, and which of them each time step does.
+
+        Raises
+        ------
+        ValueError
+            If a value is not the number of a row.
+        """
+        rows, numbers, wrong = self._distinct(sequences, 0)
+        if wrong >= 0:
+            self._refuse(sequences, wrong, self.tables[0])
+        return rows, numbers
+
+    def _distinct(self, sequences: Sequences, table: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+        column, n_rows, _ = self.tables[table]
+        try:
+            places = self._places[table].pop()
+        except IndexError:
+            places = np.full(n_rows, -1, dtype=np.int64)
+        numbers = np.empty(sequences.n_steps, dtype=np.int64)
+        rows = np.empty(min(n_rows, len(numbers)), dtype=np.int64)
+        values, starts, lengths = read_only(sequences.values), sequences.starts, sequences.lengths
+        count, wrong = number_distinct(values, starts, lengths, column, n_rows, places, rows, numbers)
+        self._places[table].append(places)
+        return rows[:count], numbers, wrong
+
+    def add_reached(self, rows: NDArray[np.int64]) -> None:
+        """Say that gradients have been added to these rows of the only table, each named once."""
+        reached = self._reached[0]
+        new = rows[reached.marks[rows] == 0]
+        reached.marks[new] = 1
+        reached.list[reached.count : reached.count + len(new)] = new
+        reached.count += len(new)
+
     def rows_of(self, sequences: Sequences) -> list[NDArray[np.int64]]:
-        """For every table, the rows that `forward` would look up in these sequences, each once."""
-        values, rows = sequences.values, sequences.rows()
-        found = []
-        for column, n_rows, _ in self.tables:
-            # What is not the number of a row is for `forward` to refuse.
-            numbers = np.clip(np.nan_to_num(values[rows, column]), 0, n_rows - 1).astype(np.int64)
-            present = np.zeros(n_rows, dtype=np.bool_)
-            present[numbers] = True
-            found.append(np.flatnonzero(present))
-        return found
+        """For every table, the rows that `forward` would look up in these sequences, each once.
+
+        What is not the number of a row ends the search: `forward` will refuse it.
+        """
+        return [self._distinct(sequences, table)[0] for table in range(len(self.tables))]
 
     def forget(self, gradient: Mapping[str, NDArray]) -> None:
         """Zero what `backward` has added to since the last call; what was never reached is not looked at."""

@@ -206,6 +206,23 @@ class RecurrentStack:
             self._layers.append([Direction(cell, layer, r, size, hidden_size, self.dtype) for r in reverses])
             size = hidden_size * self.n_directions
 
+    def without_input_weights(self) -> RecurrentStack:
+        """The same layers, but the first one is given the pre-activations that its input would make.
+
+        For layers of one direction. A row of its input has the product with `weight_ih` and the biases that
+        `pack_layer` adds to it, the units of each gate padded. The parameter `weight_ih_l0` has no columns.
+        """
+        return RecurrentStack(
+            self.cell.name,
+            0,
+            self.hidden_sizes,
+            dropout=self.dropout,
+            recurrent_dropout=self.recurrent_dropout,
+            residual=self.residual,
+            dtype=self.dtype,
+            workers=self.workers,
+        )
+
     # ------------------------------------------------------------------------------------------------- parameters
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the parameters, in PyTorch's order."""
@@ -248,6 +265,7 @@ class RecurrentStack:
         output: NDArray | None = None,
         output_starts: NDArray | None = None,
         packed: PackedWeights | None = None,
+        rows: NDArray[np.int64] | None = None,
     ) -> RecurrentPass:
         """Run the layers over a batch.
 
@@ -271,6 +289,9 @@ class RecurrentStack:
             it of the first time step of every sequence.
         packed : PackedWeights, default=None
             Weights of these parameters from earlier passes, if they have not changed since.
+        rows : ndarray of int64, shape (n_steps,), default=None
+            The row of `sequences.values` that each time step reads, sequence after sequence, where it is not the place
+            of the time step: rows may be shared.
 
         Returns
         -------
@@ -289,7 +310,7 @@ class RecurrentStack:
         if packed is None:
             packed = PackedWeights(self, parameters, lease)
         run.final = self._state_blocks(n_sequences)
-        input_rows = packing.rows(sequences.starts)
+        input_rows = packing.rows(sequences.starts) if rows is None else rows[plan.in_sequence_order()]
         inputs = Rows(read_only(sequences.values.reshape(-1)), input_rows, sequences.n_features)
         if pooling is None:
             if output is None:
@@ -454,6 +475,7 @@ class RecurrentStack:
         *,
         d_state: States | None = None,
         need_input: bool = False,
+        visit: Callable[[DirectionPass], None] | None = None,
     ) -> tuple[NDArray | None, States]:
         """Gradients of everything that a forward pass in training mode read.
 
@@ -471,6 +493,9 @@ class RecurrentStack:
             Gradient of `run.state`. None is zero.
         need_input : bool, default=False
             Whether to compute the gradient of the input.
+        visit : callable, default=None
+            Is called with what the kernels have kept of each direction of the first layer, when `saved` holds the
+            gradients of its pre-activations.
 
         Returns
         -------
@@ -527,6 +552,9 @@ class RecurrentStack:
                 self._input_gradient(
                     layer, runs, parameters, Rows(d_input.reshape(-1), rows, self.input_size), parts, lease
                 )
+            elif visit is not None:
+                for mine in runs:
+                    visit(mine)
             d_last = None
         self._finish(run)
         return d_input, _by_place(run.d_initial)

@@ -14,6 +14,7 @@ from numrnn.convolution import convolutions_from
 from numrnn.dropout import INPUT_STREAM, drop
 from numrnn.embedding import Embedding
 from numrnn.packing import Sequences
+from numrnn.projection import ProjectedEmbedding, ProjectedPass
 from numrnn.stack import RecurrentPass, RecurrentStack, States
 from numrnn.stages import Stage, StagePass
 from numrnn.workers import Workers
@@ -41,9 +42,11 @@ class TrunkPass:
         run: RecurrentPass,
         attention: AttentionPass | None,
         dropout_seed: int,
+        projected: ProjectedPass | None = None,
     ) -> None:
         self.sequences = sequences
         self.embedded = embedded
+        self.projected = projected
         self.run = run
         self.attention = attention
         self.dropout_seed = dropout_seed
@@ -83,6 +86,9 @@ class Trunk:
         stepwise = len(self.stages) == 1 and isinstance(self.stages[0], Embedding)
         self._stepwise: Stage | None = self.stages[0] if stepwise else None
         self._whole: tuple[Stage, ...] = () if stepwise else self.stages
+        self._projection: ProjectedEmbedding | None = None
+        if isinstance(self._stepwise, Embedding) and self._stepwise.is_whole_input and stack.n_directions == 1:
+            self._projection = ProjectedEmbedding(self._stepwise, stack)
 
     @property
     def output_size(self) -> int:
@@ -170,27 +176,33 @@ class Trunk:
         dropout_seed: int = 0,
     ) -> TrunkPass:
         """Run the layers, and before them the stages that look at one time step; see `RecurrentStack.forward`."""
-        embedded: StagePass | None = None
-        inner = sequences
-        if self._stepwise is not None:
-            embedded = self._stepwise.forward(parameters, sequences, training=training)
-            inner = embedded.sequences
-        if training and self.input_dropout > 0:
-            if embedded is None:
-                starts = np.cumsum(sequences.lengths) - sequences.lengths
-                inner = Sequences(sequences.values[sequences.rows()], starts, sequences.lengths)
-            drop(inner.values, self.input_dropout, dropout_seed, INPUT_STREAM)
+        drops = training and self.input_dropout > 0
         attends = pooling == "attention"
-        run = self.stack.forward(
-            parameters,
-            inner,
-            state=state,
-            pooling=None if attends else pooling,
-            training=training,
-            dropout_seed=dropout_seed,
-        )
+        options: dict[str, Any] = {
+            "state": state,
+            "pooling": None if attends else pooling,
+            "training": training,
+            "dropout_seed": dropout_seed,
+        }
+        embedded: StagePass | None = None
+        projected: ProjectedPass | None = None
+        if self._projection is not None and not drops:
+            projected = self._projection.forward(parameters, sequences, **options)
+        if projected is not None:
+            run = projected.run
+        else:
+            inner = sequences
+            if self._stepwise is not None:
+                embedded = self._stepwise.forward(parameters, sequences, training=training)
+                inner = embedded.sequences
+            if drops:
+                if embedded is None:
+                    starts = np.cumsum(sequences.lengths) - sequences.lengths
+                    inner = Sequences(sequences.values[sequences.rows()], starts, sequences.lengths)
+                drop(inner.values, self.input_dropout, dropout_seed, INPUT_STREAM)
+            run = self.stack.forward(parameters, inner, **options)
         attention = self.attend(parameters, run.output, sequences.lengths, training=training) if attends else None
-        return TrunkPass(sequences, embedded, run, attention, dropout_seed)
+        return TrunkPass(sequences, embedded, run, attention, dropout_seed, projected)
 
     def attend(
         self, parameters: Mapping[str, NDArray], hidden: NDArray, lengths: NDArray, *, training: bool = False
@@ -237,6 +249,11 @@ class Trunk:
         """
         if run.attention is not None:
             d_output = self.attend_backward(run.attention, parameters, d_output, gradient)
+        if run.projected is not None:
+            # The vectors that the layers would have seen were never made.
+            assert self._projection is not None and not need_input and d_values is None
+            self._projection.backward(run.projected, parameters, d_output, gradient)
+            return None
         wanted = need_input or run.embedded is not None or d_values is not None
         d_input, _ = self.stack.backward(run.run, parameters, d_output, gradient, need_input=wanted)
         if d_input is None:

@@ -35,6 +35,7 @@ LEVELS = (
     ("numrnn.dropout",),
     ("numrnn.stages",),
     ("numrnn.embedding",),
+    ("numrnn.projection",),
     ("numrnn.convolution",),
     ("numrnn.trunk",),
     ("numrnn.windows",),

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from numrnn.kernels.jit import kernel
+from numrnn.kernels.simd import lanes, load, store
 
-__all__ = ["copy_columns", "forget_rows", "look_up", "scatter_add"]
+__all__ = ["add_by_number", "copy_columns", "forget_rows", "look_up", "number_distinct", "scatter_add"]
 
 
 @kernel
@@ -36,6 +37,48 @@ def look_up(values, starts, lengths, column, table, target, target_column, numbe
                 target[step, target_column + i] = table[number, i]
             step += 1
     return -1
+
+
+@kernel
+def number_distinct(values, starts, lengths, column, n_entries, places, rows, numbers):
+    """Number the distinct row numbers in `values[:, column]` in the order of their first appearance.
+
+    rows: int64 (n_entries,), receives them in that order; numbers: int64 (n_steps,), the place in `rows` of every time
+    step's. places: int64 (n_entries,), scratch that holds -1 everywhere, before and after. Returns how many there are,
+    and the first time step whose value is not a whole number from 0 to n_entries - 1, or -1; what follows such a step
+    is not looked at.
+    """
+    n_distinct = step = 0
+    wrong = -1
+    for sequence in range(len(starts)):
+        for row in range(starts[sequence], starts[sequence] + lengths[sequence]):
+            value = values[row, column]
+            if wrong >= 0 or not (value >= 0 and value < n_entries) or np.int64(value) != value:
+                wrong = step if wrong < 0 else wrong
+                break
+            number = np.int64(value)
+            if places[number] < 0:
+                places[number] = n_distinct
+                rows[n_distinct] = number
+                n_distinct += 1
+            numbers[step] = places[number]
+            step += 1
+    for i in range(n_distinct):
+        places[rows[i]] = -1
+    return n_distinct, wrong
+
+
+@kernel
+def add_by_number(matrix, numbers, n_rows, pitch, begin, end, sums, sums_pitch):
+    """sums[numbers[r], begin:end] += matrix[r, begin:end], row after row.
+
+    Both matrices are one-dimensional here, with a pitch; begin and end are multiples of a vector's lanes.
+    """
+    n_lanes = lanes(sums)
+    for row in range(n_rows):
+        source, target = row * pitch, numbers[row] * sums_pitch
+        for column in range(begin, end, n_lanes):
+            store(sums, target + column, load(sums, target + column) + load(matrix, source + column))
 
 
 @kernel

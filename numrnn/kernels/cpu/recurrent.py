@@ -107,7 +107,8 @@ def forward(
     """Walk sequences begin to end through all time steps.
 
     Reads values (input of packed row r in row value_rows[r]) and weights, those of the units of this call, as
-    `pack_layer` writes them. The states begin with initial (n_states, n_sequences, hidden_size) if has_initial, else
+    `pack_layer` writes them. Where input_size is 0 there are no input weights: a row of values is then what the product
+    of the input with them, and the biases, would have written, n_input_gates * padded elements. The states begin with initial (n_states, n_sequences, hidden_size) if has_initial, else
     with zero, and the last ones are written to final[:, place]; there sequence n of the batch is number order[n].
     Writes output[output_rows[r], output_column:+hidden_size] if has_output, and if training, for the backward pass,
     saved (n_rows, n_slots * padded): the activated gates, and previous (n_rows, n_states * padded): the states before
@@ -151,24 +152,33 @@ def forward(
                     chunk_rows[n_rows + i] = value_rows[first + begin + i]
                 n_rows += alive
             chunk_end += 1
-        multiply(
-            values,
-            ZERO,
-            chunk_rows,
-            ZERO,
-            n_rows,
-            value_pitch,
-            weights,
-            ZERO,
-            input_size,
-            input_columns,
-            weights,
-            bias,
-            ZERO,
-            z,
-            ZERO,
-            slots,
-        )
+        if input_size > 0:
+            multiply(
+                values,
+                ZERO,
+                chunk_rows,
+                ZERO,
+                n_rows,
+                value_pitch,
+                weights,
+                ZERO,
+                input_size,
+                input_columns,
+                weights,
+                bias,
+                ZERO,
+                z,
+                ZERO,
+                slots,
+            )
+        else:
+            # What the input adds to the pre-activations has been given as it is, with the biases.
+            for row in range(n_rows):
+                source = chunk_rows[row] * value_pitch + unit_begin
+                for slot in range(N_INPUT_GATES):
+                    target = row * slots + slot * units
+                    for own in range(0, units, n_lanes):
+                        store(z, target + own, load(values, source + slot * padded + own))
         for row in range(n_rows):
             for column in range(input_columns, slots, n_lanes):
                 store(z, row * slots + column, load(weights, bias + column))
