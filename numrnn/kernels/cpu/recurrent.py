@@ -108,8 +108,10 @@ def forward(
 
     Reads values (input of packed row r in row value_rows[r]) and weights, those of the units of this call, as
     `pack_layer` writes them. Where input_size is 0 there are no input weights: a row of values is then what the product
-    of the input with them, and the biases, would have written, n_input_gates * padded elements. The states begin with initial (n_states, n_sequences, hidden_size) if has_initial, else
-    with zero, and the last ones are written to final[:, place]; there sequence n of the batch is number order[n].
+    of the input with them, and the biases, would have written, n_input_gates * padded elements.
+
+    The states begin with initial (n_states, n_sequences, hidden_size) if has_initial, else with zero, and the last ones
+    are written to final[:, place]; there sequence n of the batch is number order[n].
     Writes output[output_rows[r], output_column:+hidden_size] if has_output, and if training, for the backward pass,
     saved (n_rows, n_slots * padded): the activated gates, and previous (n_rows, n_states * padded): the states before
     the step. state, z and chunk_rows are scratch, the latter for as many rows as chunk_rows has, at least end - begin.
