@@ -23,7 +23,7 @@ from numrnn.kernels.cpu.readout import (
 from numrnn.kernels.simd import lane_count
 from numrnn.workers import Workers
 
-__all__ = ["LOSS_NAMES", "Head", "RandomFieldHead", "build_head"]
+__all__ = ["LOSS_NAMES", "Head", "RandomFieldHead", "TiedHead", "build_head"]
 
 LOSS_NAMES = (*LOSSES, *LIKELIHOODS, "crf")
 
@@ -61,6 +61,8 @@ class Head:
         For the cross-entropy.
     quantile_levels : tuple of float, default=()
         For the loss "quantile".
+    names : tuple of two str, default=("weight_out", "bias_out")
+        Of the parameters.
     dtype : dtype
     workers : Workers
 
@@ -82,6 +84,7 @@ class Head:
         *,
         label_smoothing: float = 0.0,
         quantile_levels: tuple[float, ...] = (),
+        names: tuple[str, str] = ("weight_out", "bias_out"),
         dtype: np.dtype,
         workers: Workers,
     ) -> None:
@@ -95,6 +98,7 @@ class Head:
             )
         self.n_features = n_features
         self.n_outputs = n_outputs
+        self._weight, self._bias = names
         self.n_target_columns = _count_target_columns(loss, n_outputs, quantile_levels)
         self.dtype = np.dtype(dtype)
         self.workers = workers
@@ -108,20 +112,20 @@ class Head:
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the parameters."""
-        return {"weight_out": (self.n_outputs, self.n_features), "bias_out": (self.n_outputs,)}
+        return {self._weight: (self.n_outputs, self.n_features), self._bias: (self.n_outputs,)}
 
     def initialize(self, parameters: Mapping[str, NDArray], rng: np.random.RandomState) -> None:
         """Write initial parameters: Glorot-uniform weights, bias zero."""
-        shape = parameters["weight_out"].shape
+        shape = parameters[self._weight].shape
         bound = np.sqrt(6.0 / sum(shape))
-        parameters["weight_out"][...] = rng.uniform(-bound, bound, shape)
-        parameters["bias_out"][...] = 0.0
+        parameters[self._weight][...] = rng.uniform(-bound, bound, shape)
+        parameters[self._bias][...] = 0.0
 
     # -------------------------------------------------------------------------------------------------------- outputs
     def outputs(self, parameters: Mapping[str, NDArray], features: NDArray) -> NDArray:
         """Raw outputs (n_rows, n_outputs) of features (n_rows, n_features)."""
         outputs = np.empty((len(features), self.n_outputs), dtype=self.dtype)
-        weight, bias = parameters["weight_out"], parameters["bias_out"]
+        weight, bias = parameters[self._weight], parameters[self._bias]
 
         def rows(begin: int, end: int) -> None:
             scratch = self._take_scratch()
@@ -134,7 +138,7 @@ class Head:
     def features_gradient(self, parameters: Mapping[str, NDArray], d_outputs: NDArray) -> NDArray:
         """Gradient of the features (n_rows, n_features) from that of the outputs."""
         d_features = np.empty((len(d_outputs), self.n_features), dtype=self.dtype)
-        weight = parameters["weight_out"]
+        weight = parameters[self._weight]
 
         def rows(begin: int, end: int) -> None:
             scratch = self._take_scratch()
@@ -146,7 +150,7 @@ class Head:
 
     def weights_gradient(self, features: NDArray, d_outputs: NDArray, gradient: Mapping[str, NDArray]) -> None:
         """Add the gradients of the parameters."""
-        d_weight, d_bias = gradient["weight_out"], gradient["bias_out"]
+        d_weight, d_bias = gradient[self._weight], gradient[self._bias]
 
         def outputs(begin: int, end: int) -> None:
             scratch = self._take_scratch()
@@ -211,7 +215,7 @@ class Head:
         d_features: NDArray | None,
     ) -> float:
         n_rows, size = len(features), self._unit_rows
-        weight, bias = parameters["weight_out"], parameters["bias_out"]
+        weight, bias = parameters[self._weight], parameters[self._bias]
         # Every unit of rows has its own sum, so that the total does not depend on the threads.
         n_units = -(-n_rows // size)
         totals = [0.0] * n_units
@@ -261,6 +265,69 @@ class Head:
             return _Scratch(matrices, np.zeros(workspace_size(self.n_outputs), dtype=np.float64))
 
 
+class TiedHead(Head):
+    """A readout whose weights are the vectors of an embedding (Press and Wolf 2017; Inan, Khosravi and Socher 2017).
+
+    ``outputs = projected @ table.T + bias_out``. Features of the table's dimension are taken as they are; others go
+    through a dense layer to it first, with the parameters `weight_projection` and `bias_projection`.
+
+    Parameters
+    ----------
+    table : str
+        Name of the embedding, which has a row for each output.
+    dimension : int
+        Of its vectors.
+    """
+
+    def __init__(
+        self, loss: str, n_features: int, n_outputs: int, *, table: str, dimension: int, **options: Any
+    ) -> None:
+        super().__init__(loss, dimension, n_outputs, names=(table, "bias_out"), **options)
+        self._projection: Head | None = None
+        if dimension != n_features:
+            names = ("weight_projection", "bias_projection")
+            self._projection = Head(
+                "squared_error", n_features, dimension, names=names, dtype=self.dtype, workers=self.workers
+            )
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the parameters, without the embedding."""
+        own: dict[str, tuple[int, ...]] = {self._bias: (self.n_outputs,)}
+        return own if self._projection is None else self._projection.parameter_shapes() | own
+
+    def initialize(self, parameters: Mapping[str, NDArray], rng: np.random.RandomState) -> None:
+        parameters[self._bias][...] = 0.0
+        if self._projection is not None:
+            self._projection.initialize(parameters, rng)
+
+    def _project(self, parameters: Mapping[str, NDArray], features: NDArray) -> NDArray:
+        return features if self._projection is None else self._projection.outputs(parameters, features)
+
+    def outputs(self, parameters: Mapping[str, NDArray], features: NDArray) -> NDArray:
+        return super().outputs(parameters, self._project(parameters, features))
+
+    def features_gradient(self, parameters: Mapping[str, NDArray], d_outputs: NDArray) -> NDArray:
+        d_projected = super().features_gradient(parameters, d_outputs)
+        return d_projected if self._projection is None else self._projection.features_gradient(parameters, d_projected)
+
+    def loss(
+        self,
+        parameters: Mapping[str, NDArray],
+        features: NDArray,
+        lengths: NDArray,
+        targets: NDArray,
+        weights: NDArray,
+        scale: float = 0.0,
+        gradient: Mapping[str, NDArray] | None = None,
+    ) -> tuple[float, NDArray | None]:
+        projected = self._project(parameters, features)
+        total, d_projected = super().loss(parameters, projected, lengths, targets, weights, scale, gradient)
+        if self._projection is None or gradient is None or d_projected is None:
+            return total, d_projected
+        self._projection.weights_gradient(features, d_projected, gradient)
+        return total, self._projection.features_gradient(parameters, d_projected)
+
+
 class RandomFieldHead(Head):
     """Dense readout of every time step, and a linear-chain conditional random field over its outputs.
 
@@ -306,8 +373,13 @@ class RandomFieldHead(Head):
         return total, self.features_gradient(parameters, d_logits)
 
 
-def build_head(loss: str, n_features: int, n_outputs: int, **options: Any) -> Head:
-    """The head for a loss; the arguments are those of `Head`."""
+def build_head(
+    loss: str, n_features: int, n_outputs: int, *, tied_to: tuple[str, int] | None = None, **options: Any
+) -> Head:
+    """The head for a loss; the arguments are those of `Head`, and name and dimension of the embedding of `TiedHead`."""
+    if tied_to is not None:
+        table, dimension = tied_to
+        return TiedHead(loss, n_features, n_outputs, table=table, dimension=dimension, **options)
     return (RandomFieldHead if loss == "crf" else Head)(loss, n_features, n_outputs, **options)
 
 

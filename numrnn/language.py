@@ -26,6 +26,7 @@ from numrnn.estimators.validation import check_sizes_and_threads, hidden_sizes_o
 from numrnn.kernels.cpu.sampling import SYMBOLS
 from numrnn.network import Network
 from numrnn.packing import Sequences
+from numrnn.parameters import Parameters
 from numrnn.text import UNKNOWN, SequenceEncoder
 from numrnn.training.loop import TrainingState, train
 from numrnn.training.streams import StreamWindows
@@ -66,6 +67,10 @@ class RNNLanguageModel(BaseEstimator):
         Which symbols the vocabulary has, see `SequenceEncoder`; `min_df` counts texts. Others are "unknown".
     embedding_dim : int, default=64
         Length of a symbol's vector.
+    tied_weights : bool, default=False
+        Whether the vectors of the symbols are also the weights of the readout [3]_, which then has few parameters of
+        its own: worth it where the vocabulary is large. If the top layer has other than `embedding_dim` units, a dense
+        layer of that size stands between them.
     cell : {"lstm", "gru", "rnn"}, default="lstm"
     residual : bool, default=False
         Whether the input of a layer is added to its output, from the second layer up.
@@ -120,6 +125,7 @@ class RNNLanguageModel(BaseEstimator):
     .. [1] Mikolov, T. et al. (2010). Recurrent neural network based language model. Interspeech.
     .. [2] Pascanu, R., Mikolov, T. and Bengio, Y. (2013). On the difficulty of training recurrent neural networks.
        ICML.
+    .. [3] Press, O. and Wolf, L. (2017). Using the output embedding to improve language models. EACL.
 
     Examples
     --------
@@ -163,6 +169,7 @@ class RNNLanguageModel(BaseEstimator):
         "max_features": [Interval(Integral, 1, None, closed="left"), None],
         "min_df": [Interval(Real, 0, None, closed="left")],
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
+        "tied_weights": ["boolean"],
         "solver": [StrOptions({"adam", "adamw", "sgd", "rmsprop"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "bptt_steps": [Interval(Integral, 1, None, closed="left")],
@@ -184,6 +191,7 @@ class RNNLanguageModel(BaseEstimator):
         max_features: int | None = None,
         min_df: int | float = 1,
         embedding_dim: int = 64,
+        tied_weights: bool = False,
         cell: str = "lstm",
         residual: bool = False,
         dropout: float = 0.0,
@@ -213,6 +221,7 @@ class RNNLanguageModel(BaseEstimator):
         self.max_features = max_features
         self.min_df = min_df
         self.embedding_dim = embedding_dim
+        self.tied_weights = tied_weights
         self.cell = cell
         self.residual = residual
         self.dropout = dropout
@@ -358,8 +367,10 @@ class RNNLanguageModel(BaseEstimator):
             self._random = check_random_state(self.random_state)
             network = self._build_network(len(symbols))
             network.initialize(self._random)
-            # Vectors of unit variance: with every symbol so much seen, learning is faster the further they are apart.
-            network.parameters["embedding_0"][...] *= math.sqrt(self.embedding_dim)
+            if not self.tied_weights:
+                # Vectors of unit variance: with every symbol so much seen, learning is faster the further they are
+                # apart. (As weights of the readout they would make it too sure of itself.)
+                network.parameters["embedding_0"][...] *= math.sqrt(self.embedding_dim)
             self._network, self._state = network, TrainingState()
             self.symbols_, self._several = symbols, several
             self._index = index
@@ -430,6 +441,7 @@ class RNNLanguageModel(BaseEstimator):
             pooling=None,
             loss="cross_entropy",
             embeddings=((0, n_symbols, int(self.embedding_dim)),),
+            tied_weights=bool(self.tied_weights),
             residual=bool(self.residual),
             dropout=float(self.dropout),
             input_dropout=float(self.input_dropout),
@@ -779,7 +791,11 @@ class RNNLanguageModel(BaseEstimator):
         """The network for one symbol after the other. It never writes the unknown symbol unless it has seen it."""
         if self._compiled is None:
             network = self._network
-            parameters = network.parameters.copy()
+            weight, bias = network.readout_parameters()
+            arrays = {**network.parameters, "weight_out": weight, "bias_out": bias}
+            parameters = Parameters({name: array.shape for name, array in arrays.items()}, network.dtype)
+            for name, array in arrays.items():
+                parameters[name][...] = array
             if not self._knows_unknown:
                 parameters["bias_out"][UNKNOWN] = -1e30
             self._compiled = compile_network(

@@ -87,6 +87,9 @@ class Network:
         training and out of it.
     quantile_levels : tuple of float, default=()
         For the loss "quantile", and only for it: the levels, between 0 and 1, increasing.
+    tied_weights : bool, default=False
+        Whether the readout's weights are the vectors of the embedding, see `TiedHead`. For a loss of class numbers
+        without "crf", and a single embedding with as many rows as there are outputs.
     dtype : {"float32", "float64"}, default="float32"
     workers : Workers or None, default=None
         Threads for the recurrent layers.
@@ -95,7 +98,8 @@ class Network:
     ----------
     parameters : Parameters
         Embeddings first, then those of convolutions, of the recurrent layers (PyTorch's names), of the attention,
-        `weight_out` (n_outputs, n_features_out) and `bias_out` (n_outputs,), those of the random field.
+        `weight_out` (n_outputs, n_features_out) (with tied weights the projection) and `bias_out` (n_outputs,), those
+        of the random field.
     gradient : Parameters
         Of the last call of `loss_and_gradient`; `reach` says which parts of it can be other than zero.
     n_target_columns : int
@@ -131,6 +135,7 @@ class Network:
         output_dropout: float = 0.0,
         label_smoothing: float = 0.0,
         quantile_levels: tuple[float, ...] = (),
+        tied_weights: bool = False,
         dtype: DTypeLike = "float32",
         workers: Workers | None = None,
     ) -> None:
@@ -175,6 +180,14 @@ class Network:
         self.label_smoothing = label_smoothing
         self.quantile_levels = tuple(float(level) for level in quantile_levels)
         self.workers = workers
+        self.tied_weights = bool(tied_weights)
+        if self.tied_weights and (
+            loss != "cross_entropy" or len(self.embeddings) != 1 or self.embeddings[0][1] != n_outputs
+        ):
+            raise ValueError(
+                "tied_weights needs the loss 'cross_entropy' and one embedding with a row for each output, got "
+                f"{loss!r}, {n_outputs} outputs and embeddings of {[rows for _, rows, _ in self.embeddings]} rows"
+            )
         self.takes_classes = loss in ("cross_entropy", "crf")
         threads = Workers() if workers is None else workers
         self.trunk = build_trunk(
@@ -199,6 +212,7 @@ class Network:
             n_outputs,
             label_smoothing=label_smoothing,
             quantile_levels=self.quantile_levels,
+            tied_to=("embedding_0", self.embeddings[0][2]) if self.tied_weights else None,
             dtype=self.dtype,
             workers=threads,
         )
@@ -249,6 +263,7 @@ class Network:
             "output_dropout": self.output_dropout,
             "label_smoothing": self.label_smoothing,
             "quantile_levels": self.quantile_levels,
+            "tied_weights": self.tied_weights,
             "dtype": self.dtype.name,
             "workers": self.workers,
         }
@@ -506,14 +521,14 @@ class Network:
             If given, those that a call with these sequences would.
         """
         embedding = self.trunk.embedding
-        if embedding is None:
+        if embedding is None or self.tied_weights:
             return self._everything
         return self._reach_of_rows(embedding.reached if sequences is None else embedding.rows_of(sequences))
 
     def whole_reach(self) -> Reach:
         """All parts of `gradient`: every row of every table."""
         embedding = self.trunk.embedding
-        if embedding is None:
+        if embedding is None or self.tied_weights:
             return self._everything
         return self._reach_of_rows([np.arange(n_rows) for _, n_rows, _ in embedding.tables])
 
@@ -539,8 +554,26 @@ class Network:
         embedding, first = self.trunk.embedding, 0
         if embedding is not None:
             embedding.forget(self.gradient)
-            first = self.parameters.span(embedding.names[-1]).stop
+            # With tied weights every row has a gradient.
+            first = 0 if self.tied_weights else self.parameters.span(embedding.names[-1]).stop
         self.gradient.flat[first:] = 0.0
+
+    def readout_parameters(self) -> tuple[NDArray, NDArray]:
+        """Weight (n_outputs, n_features_out) and bias (n_outputs,) of the readout: of tied weights what they amount to.
+
+        They may be the parameters themselves.
+        """
+        parameters = self.parameters
+        bias = parameters["bias_out"]
+        if not self.tied_weights:
+            return parameters["weight_out"], bias
+        table = parameters["embedding_0"]
+        if "weight_projection" not in parameters:
+            return table, bias
+        exact = table.astype(np.float64)
+        weight = exact @ parameters["weight_projection"]
+        bias = bias + exact @ parameters["bias_projection"]
+        return weight.astype(self.dtype), bias.astype(self.dtype)
 
     def input_gradient(self, sequences: Sequences, d_outputs: NDArray) -> NDArray:
         """Gradient of ``sum(d_outputs * outputs(sequences))`` with respect to what the first recurrent layer sees.

@@ -455,4 +455,4 @@ def _sizes_of_tensors(settings: dict[str, Any], tensors: Mapping[str, NDArray]) 
         sizes += [shape[0], shape[-1]]
     layers = range(len(settings["hidden_sizes"]))
     recurrent = [tensors[f"weight_hh_l{layer}"].shape[1] for layer in layers]
-    return [*sizes, tensors["weight_ih_l0"].shape[1], *recurrent, tensors["weight_out"].shape[0]]
+    return [*sizes, tensors["weight_ih_l0"].shape[1], *recurrent, tensors["bias_out"].shape[0]]

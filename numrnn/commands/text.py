@@ -56,6 +56,7 @@ def add(commands: Any) -> None:
         "--units", type=_positive, nargs="+", default=[128], metavar="N", help="of each layer (default: 128)"
     )
     train.add_argument("--embedding", type=_positive, default=64, metavar="N", help="(default: %(default)s)")
+    train.add_argument("--tied", action="store_true", help="the readout's weights are the embedding's")
     train.add_argument("--dropout", type=_share, default=0.0, metavar="P", help="(default: %(default)s)")
     train.add_argument("--batch-size", type=_positive, default=64, metavar="N", help="streams (default: %(default)s)")
     train.add_argument(
@@ -130,6 +131,7 @@ def _train(chosen: argparse.Namespace) -> int:
             max_features=chosen.max_symbols,
             cell=chosen.cell,
             embedding_dim=chosen.embedding,
+            tied_weights=chosen.tied,
             dropout=chosen.dropout if len(chosen.units) > 1 else 0.0,
             output_dropout=chosen.dropout,
             batch_size=chosen.batch_size,
