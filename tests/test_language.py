@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 
 import numrnn
 from numrnn import RNNLanguageModel
-from numrnn.language import _words
+from numrnn.language.symbols import Splitter
 from numrnn.network import Network
 from numrnn.packing import Sequences
 
@@ -59,7 +59,7 @@ def test_it_learns_a_text_by_heart(rhyme):
 
 def test_judgement_is_that_of_the_equations(rhyme):
     text = "a pickled peter"
-    ids = [rhyme._index[symbol] for symbol in text]
+    ids = [rhyme._vocabulary._numbers[symbol] for symbol in text]
     logits = by_hand(rhyme, ids)
     logits[:, 0] = -np.inf  # never seen
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
@@ -82,7 +82,7 @@ def test_probabilities_of_what_may_follow_are_those_of_the_log_likelihood(names)
     texts, total = ["", "a", "an", "ann", "anna"], 0.0
     following = [*"anna", ""]
     for probabilities, symbol in zip(names.predict_proba(texts), following, strict=True):
-        place = names._index[symbol] if symbol else len(names.symbols_) - 1
+        place = names._vocabulary._numbers[symbol] if symbol else len(names.symbols_) - 1
         assert probabilities.sum() == pytest.approx(1)
         total += math.log(probabilities[place])
     assert names.log_likelihood(["anna"])[0] == pytest.approx(total, rel=1e-6)
@@ -139,8 +139,8 @@ def test_an_empty_prompt_of_a_single_text_begins_by_frequency(rhyme):
 # ------------------------------------------------------------------------------------------------------------ symbols
 def test_words_are_the_text_again():
     text = "To be, or not to be:\nthat  is the question -- 'tis!"
-    assert "".join(_words(text)) == text
-    assert _words("Don't stop.") == ["Don", "'", "t", " stop", "."]
+    assert "".join(Splitter("word")(text)) == text
+    assert Splitter("word")("Don't stop.") == ["Don", "'", "t", " stop", "."]
     model = RNNLanguageModel((16,), analyzer="word", batch_size=2, bptt_steps=10, max_iter=25, tol=0.0, random_state=0)
     model.set_params(learning_rate_init=0.02).fit(RHYME * 20)
     assert " peck" in model.symbols_
@@ -171,7 +171,7 @@ def test_state_flows_from_window_to_window():
     """With a learning rate of nothing, the windows' losses are those of the whole streams."""
     options = {"batch_size": 4, "bptt_steps": 7, "max_iter": 1, "solver": "sgd", "learning_rate_init": 1e-30}
     model = RNNLanguageModel((6, 5), tol=0.0, random_state=0, **options).fit(RHYME * 5)
-    ids = np.array([model._index[symbol] for symbol in RHYME * 5])
+    ids = np.array([model._vocabulary._numbers[symbol] for symbol in RHYME * 5])
     n_steps = (len(ids) - 1) // 4
     x = ids[: 4 * n_steps].reshape(4, n_steps, 1).astype(np.float32)
     targets = ids[1 : 4 * n_steps + 1]

@@ -93,7 +93,7 @@ def test_a_language_model(tmp_path, units):
     assert model.n_parameters_ == plain.n_parameters_ - units * n_symbols + projection
     assert model.generate("peter p", 39, temperature=0) == rhyme[7:46]
     # The compiled network and the one that was trained agree, but for the unknown symbol that the former never expects.
-    ids = model._ids_of(rhyme)
+    ids = model._vocabulary.ids_of(rhyme)
     sequences = Sequences.from_padded(ids[:-1].astype(np.float32).reshape(1, -1, 1))
     assert model.score(rhyme) == pytest.approx(-model._network.loss(sequences, ids[1:]), abs=1e-4)
     model.save(tmp_path / "model")

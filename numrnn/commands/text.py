@@ -21,6 +21,10 @@ _EXAMPLES = """examples:
 """
 
 
+# Characters of the text in which its first symbol is looked for.
+_FIRST = 200
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -169,7 +173,8 @@ def _train(chosen: argparse.Namespace) -> int:
                 model.save(chosen.output)
             if chosen.sample:
                 shown = training[0] if chosen.lines else training
-                prompt = "" if chosen.lines else model._text_of(model._ids_of(shown)[:1])
+                words = model._vocabulary
+                prompt = "" if chosen.lines else words.text_of(words.ids_of(shown[:_FIRST])[:1])
                 print(prompt + model.generate(prompt, chosen.sample, random_state=chosen.seed), file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted; the best model so far has been kept", file=sys.stderr)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from numrnn.packing import Sequences
 
-__all__ = ["StreamWindows"]
+__all__ = ["StreamWindows", "cut_into_streams"]
 
 
 class StreamWindows:
@@ -56,3 +58,14 @@ class StreamWindows:
         """All streams from the beginning of window `begin` to that of window `end`."""
         window = begin * self._steps, end * self._steps
         return self._streams.window(*window), self._targets[self._places.window(*window).rows()], None
+
+
+def cut_into_streams(
+    ids: NDArray[np.int64], n_streams: int, shortest: int, dtype: Any
+) -> tuple[Sequences, NDArray[np.int64]]:
+    """Contiguous streams of one length, at most so many, if possible not shorter; and what follows every number."""
+    n_pairs = len(ids) - 1
+    n_streams = max(1, min(n_streams, n_pairs // shortest))
+    length = n_pairs // n_streams
+    values = ids[: n_streams * length].astype(np.dtype(dtype)).reshape(n_streams, length, 1)
+    return Sequences.from_padded(values), ids[1 : n_streams * length + 1]

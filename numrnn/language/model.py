@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import warnings
 from collections.abc import Iterator
 from functools import partial
@@ -24,27 +23,20 @@ from numrnn.compiled import CompiledNetwork, compile_network
 from numrnn.estimators.base import RecurrentEstimator
 from numrnn.estimators.validation import check_sizes_and_threads, hidden_sizes_of
 from numrnn.kernels.cpu.sampling import SYMBOLS
+from numrnn.language.generation import CHUNK, check_arguments, write
+from numrnn.language.symbols import Splitter, Vocabulary, texts_of
 from numrnn.network import Network
 from numrnn.packing import Sequences
 from numrnn.parameters import Parameters
 from numrnn.text import UNKNOWN, SequenceEncoder
 from numrnn.training.loop import TrainingState, train
-from numrnn.training.streams import StreamWindows
+from numrnn.training.streams import StreamWindows, cut_into_streams
 from numrnn.workers import Workers
 
 __all__ = ["RNNLanguageModel"]
 
-# A word with the blank before it, or what is neither word nor blank: joined they are the text again.
-_WORD = re.compile(r" ?\w+| ?[^\w\s]+|\s")
-# Symbols that are drawn at a time while somebody reads along, or an end is looked for.
-_CHUNK = 64
 # Streams in which held-out text is read at the same time, and symbols below which another is not worth it.
 _VALIDATION_STREAMS, _SHORTEST_STREAM = 16, 1000
-_SHOWN = 30
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text)
 
 
 class RNNLanguageModel(BaseEstimator):
@@ -179,6 +171,9 @@ class RNNLanguageModel(BaseEstimator):
     _state: TrainingState
     _random: np.random.RandomState
     _several: bool
+    _knows_unknown: bool
+    _frequencies: NDArray[np.float64]
+    _vocabulary: Vocabulary
     _compiled: CompiledNetwork | None
     symbols_: list[Any]
     validation_scores_: list[float] | None
@@ -276,8 +271,7 @@ class RNNLanguageModel(BaseEstimator):
 
     def _restore(self, state: TrainingState, rng: np.random.RandomState | None) -> None:
         """Make what can be derived from attributes that a file holds, and take the state of training."""
-        several = 1 if self._several else 0
-        self._index = {symbol: 1 + i for i, symbol in enumerate(self.symbols_[1 : len(self.symbols_) - several])}
+        self._vocabulary = Vocabulary(self.symbols_, self._several, self._knows_unknown, Splitter(self.analyzer))
         if len(self._frequencies) != len(self.symbols_):
             raise ValueError(f"{len(self.symbols_)} symbols have {len(self._frequencies)} frequencies")
         self._compiled = None
@@ -334,65 +328,51 @@ class RNNLanguageModel(BaseEstimator):
         return self._fit(X, reset=not hasattr(self, "_network"), incremental=True)
 
     def _fit(self, X: Any, *, reset: bool, incremental: bool) -> Self:
-        texts, several = _texts(X)
+        texts, several = texts_of(X)
         if reset:
-            encoder = SequenceEncoder(
-                analyzer=self._split, max_features=self.max_features, min_df=self._least_documents(len(texts))
-            )
-            encoded = encoder.fit_transform(texts)
-            index = dict(encoder.vocabulary_)
-            # The encoder makes the unknown symbol of a text that has none.
-            parts = [
-                ids[: len(self._split(text))] if len(ids) == 1 else ids
-                for ids, text in zip(encoded, texts, strict=True)
-            ]
-            symbols: list[Any] = ["", *index]
+            vocabulary, parts = self._learn_symbols(texts, several)
         else:
             if several and not self._several:
                 raise ValueError(
                     "the model was fitted on a single text, and has no boundary between several; got a list"
                 )
-            several = self._several
-            parts, symbols = [self._ids_of(text) for text in texts], self.symbols_
-        boundary = [len(symbols) - (0 if reset else 1)] if several else []
+            vocabulary = self._vocabulary
+            parts = [vocabulary.ids_of(text) for text in texts]
         held_out: list[NDArray[np.int64]] = []
         if self.early_stopping:
             parts, held_out = self._hold_out(parts, several)
-        ids = _joined(parts, boundary)
+        ids = vocabulary.joined(parts)
         if len(ids) < 2:
             raise ValueError(f"a language model needs at least 2 symbols to learn from, got {len(ids)}")
         if reset:
-            if several:
-                symbols = [*symbols, ""]
             self._random = check_random_state(self.random_state)
-            network = self._build_network(len(symbols))
+            network = self._build_network(len(vocabulary.symbols))
             network.initialize(self._random)
             if not self.tied_weights:
                 # Vectors of unit variance: with every symbol so much seen, learning is faster the further they are
                 # apart. (As weights of the readout they would make it too sure of itself.)
                 network.parameters["embedding_0"][...] *= math.sqrt(self.embedding_dim)
             self._network, self._state = network, TrainingState()
-            self.symbols_, self._several = symbols, several
-            self._index = index
-            self._knows_unknown = bool((ids == UNKNOWN).any())
-            self._frequencies = np.bincount(ids, minlength=len(symbols)) / len(ids)
+            vocabulary.knows_unknown = self._knows_unknown = bool((ids == UNKNOWN).any())
+            self._vocabulary, self.symbols_, self._several = vocabulary, vocabulary.symbols, several
+            self._frequencies = np.bincount(ids, minlength=len(vocabulary.symbols)) / len(ids)
         elif not incremental:
             self._state.no_improvement_count = 0
         self._compiled = None
         training: dict[str, Any]
         data: tuple[Any, ...]
         validation: Any = None
-        if several:
+        if self._several:
             # Each text by itself, from its boundary to its boundary.
             training = {"batch_size": int(self.batch_size), "bptt_steps": int(self.bptt_steps)}
-            data = _one_by_one(parts, boundary, self.dtype)
-            validation = (*_one_by_one(held_out, boundary, self.dtype), None) if held_out else None
+            data = _one_by_one(parts, vocabulary.boundary, self.dtype)
+            validation = (*_one_by_one(held_out, vocabulary.boundary, self.dtype), None) if held_out else None
         else:
             training = {"batch_size": 1, "shuffle": False}
-            streams = _in_streams(ids, int(self.batch_size), int(self.bptt_steps), self.dtype)
+            streams = cut_into_streams(ids, int(self.batch_size), int(self.bptt_steps), self.dtype)
             data = (StreamWindows(*streams, int(self.bptt_steps)),)
             if held_out:
-                streams = _in_streams(held_out[0], _VALIDATION_STREAMS, _SHORTEST_STREAM, self.dtype)
+                streams = cut_into_streams(held_out[0], _VALIDATION_STREAMS, _SHORTEST_STREAM, self.dtype)
                 validation = (*streams, None)
         state = self._state
         try:
@@ -431,6 +411,18 @@ class RNNLanguageModel(BaseEstimator):
                 stacklevel=4,
             )
         return self
+
+    def _learn_symbols(self, texts: list[Any], several: bool) -> tuple[Vocabulary, list[NDArray[np.int64]]]:
+        """The symbols of some texts, and the texts as their numbers."""
+        split = Splitter(self.analyzer)
+        encoder = SequenceEncoder(
+            analyzer=split, max_features=self.max_features, min_df=self._least_documents(len(texts))
+        )
+        encoded = encoder.fit_transform(texts)
+        # The encoder makes the unknown symbol of a text that has none.
+        parts = [ids[: len(split(text))] if len(ids) == 1 else ids for ids, text in zip(encoded, texts, strict=True)]
+        symbols = ["", *encoder.vocabulary_, *([""] if several else [])]
+        return Vocabulary(symbols, several, True, split), parts
 
     def _build_network(self, n_symbols: int) -> Network:
         return Network(
@@ -472,37 +464,6 @@ class RNNLanguageModel(BaseEstimator):
             )
         return training, held_out
 
-    # ------------------------------------------------------------------------------------------------------- symbols
-    def _split(self, text: Any) -> list[Any]:
-        if not isinstance(text, str):
-            return list(text)
-        return (
-            list(text)
-            if self.analyzer == "char"
-            else _words(text)
-            if self.analyzer == "word"
-            else list(self.analyzer(text))
-        )
-
-    def _ids_of(self, text: Any) -> NDArray[np.int64]:
-        """Ids of a text's symbols; unknown ones are an error if training had none."""
-        symbols = self._split(text)
-        ids = _look_up(symbols, self._index)
-        if not self._knows_unknown:
-            unknown = np.flatnonzero(ids == UNKNOWN)
-            if len(unknown):
-                raise ValueError(
-                    f"symbol {unknown[0]} of the text, {symbols[unknown[0]]!r}, is not one of the {len(self._index)} "
-                    f"symbols of the training text, such as {list(self._index)[:_SHOWN]}; training with min_df or "
-                    "max_features makes a model that knows unknown symbols"
-                )
-        return ids
-
-    def _text_of(self, ids: NDArray[np.int64]) -> Any:
-        """A string if the symbols are strings, else a list."""
-        symbols = [self.symbols_[number] for number in ids]
-        return "".join(symbols) if all(isinstance(symbol, str) for symbol in symbols) else symbols
-
     # ----------------------------------------------------------------------------------------------------- judgement
     def log_likelihood(self, X: Any) -> NDArray[np.float64]:
         """The logarithm of the probability of each text.
@@ -526,8 +487,8 @@ class RNNLanguageModel(BaseEstimator):
 
     def _symbol_log_likelihoods(self, X: Any) -> list[NDArray[np.float64]]:
         check_is_fitted(self)
-        boundary = self._boundary()
-        texts = [_joined([self._ids_of(text)], boundary) for text in _texts(X)[0]]
+        vocabulary = self._vocabulary
+        texts = [vocabulary.joined([vocabulary.ids_of(text)]) for text in texts_of(X)[0]]
         for number, ids in enumerate(texts):
             if len(ids) < 2:
                 raise ValueError(f"text {number} has {len(ids)} symbols; the first one is given, so 2 are needed")
@@ -580,7 +541,7 @@ class RNNLanguageModel(BaseEstimator):
         bits : float
             The negative log-likelihood in bits, divided by the number of characters.
         """
-        texts, _ = _texts(X)
+        texts, _ = texts_of(X)
         if not all(isinstance(text, str) for text in texts):
             raise TypeError("bits_per_character counts characters; X must be a string or a list of strings")
         nats = -sum(values.sum() for values in self._symbol_log_likelihoods(X))
@@ -601,9 +562,10 @@ class RNNLanguageModel(BaseEstimator):
         """
         check_is_fitted(self)
         compiled = self._compile()
-        probabilities = np.empty((len(_texts(X)[0]), compiled.n_outputs))
-        for row, text in zip(probabilities, _texts(X)[0], strict=True):
-            self._read(self._beginning(text), row)
+        texts, _ = texts_of(X)
+        probabilities = np.empty((len(texts), compiled.n_outputs))
+        for row, text in zip(probabilities, texts, strict=True):
+            self._read(self._vocabulary.beginning(text), row)
             row -= row.max()
             np.exp(row, out=row)
             row /= row.sum()
@@ -663,7 +625,7 @@ class RNNLanguageModel(BaseEstimator):
                 top_p=top_p,
                 random_state=random_state,
                 stop=stop,
-                at_a_time=length if stop is None else _CHUNK,
+                at_a_time=length if stop is None else CHUNK,
             )
         )
         if all(isinstance(piece, str) for piece in pieces):
@@ -698,90 +660,17 @@ class RNNLanguageModel(BaseEstimator):
         pieces : iterator of str, or of lists of symbols
         """
         check_is_fitted(self)
-        if not (isinstance(temperature, Real) and 0 <= temperature < math.inf):
-            raise ValueError(f"temperature must be a finite number of at least 0, got {temperature!r}")
-        if top_k is not None and not (isinstance(top_k, Integral) and top_k >= 1):
-            raise ValueError(f"top_k must be a positive integer or None, got {top_k!r}")
-        if top_p is not None and not (isinstance(top_p, Real) and 0 < top_p <= 1):
-            raise ValueError(f"top_p must be above 0 and at most 1, or None, got {top_p!r}")
-        if length is not None and not (isinstance(length, Integral) and length >= 0):
-            raise ValueError(f"length must be a whole number of at least 0 or None, got {length!r}")
-        if not (isinstance(at_a_time, Integral) and (at_a_time >= 1 or length == 0)):
-            raise ValueError(f"at_a_time must be a positive integer, got {at_a_time!r}")
-        if stop is not None and (not isinstance(stop, str) or not stop):
-            raise ValueError(f"stop must be a string of at least one character or None, got {stop!r}")
+        manner = check_arguments(length, temperature, top_k, top_p, stop, at_a_time, len(self.symbols_))
         rng = check_random_state(random_state)
-        compiled = self._compile()
-        limits = (float(temperature), top_k or compiled.n_outputs, float(top_p or 1.0))
+        vocabulary, compiled = self._vocabulary, self._compile()
         drawn = np.zeros(0, dtype=np.int64)
-        if not self._boundary() and len(self._split(prompt)) == 0:
+        if not vocabulary.boundary and len(vocabulary.split(prompt)) == 0:
             # Nothing to read: the first symbol by its frequency alone.
             drawn = np.array([rng.choice(len(self._frequencies), p=self._frequencies)], dtype=np.int64)
-            read = drawn
-        else:
-            read = self._beginning(prompt)
-        return self._pieces(compiled, read, drawn, length, limits, rng, stop, at_a_time)
-
-    def _pieces(
-        self,
-        compiled: CompiledNetwork,
-        read: NDArray[np.int64],
-        drawn: NDArray[np.int64],
-        length: int | None,
-        limits: tuple[float, int, float],
-        rng: np.random.RandomState,
-        stop: str | None,
-        at_a_time: int,
-    ) -> Iterator[Any]:
-        state, logits = compiled.initial_state(), np.empty(compiled.n_outputs)
-        heap, x = np.empty(compiled.n_outputs, dtype=np.int64), np.empty(1)
-        functions = SYMBOLS[compiled.cell]
-        functions.read(compiled.parameters, state, read[:-1], logits, x)
-        before, left = read[-1], math.inf if length is None else length
-        ids = drawn[: int(min(left, len(drawn)))]
-        end = self._boundary()
-        kept = ""  # what may be the beginning of `stop`
-        while left > 0:
-            if not len(ids):
-                ids = np.empty(int(min(at_a_time, left)), dtype=np.int64)
-                functions.generate(
-                    compiled.parameters, state, before, *limits, rng.random_sample(len(ids)), ids, logits, heap, x
-                )
-            left -= len(ids)
-            before = ids[-1]
-            over = False
-            if end:
-                ends = np.flatnonzero(ids == end[0])
-                if len(ends):
-                    ids, over = ids[: ends[0]], True
-            piece = self._text_of(ids)
-            ids = ids[:0]
-            if stop is not None:
-                kept += piece
-                place = kept.find(stop)
-                if place >= 0:
-                    piece, kept, over = kept[:place], "", True
-                else:
-                    open_end = 0 if over or left <= 0 else _overlap(kept, stop)
-                    piece, kept = kept[: len(kept) - open_end], kept[len(kept) - open_end :]
-            if len(piece):
-                yield piece
-            if over:
-                return
+        read = drawn if len(drawn) else vocabulary.beginning(prompt)
+        return write(compiled, vocabulary, read, drawn, length, manner, rng, stop, at_a_time)
 
     # ------------------------------------------------------------------------------------------------------- reading
-    def _boundary(self) -> list[int]:
-        return [len(self.symbols_) - 1] if self._several else []
-
-    def _beginning(self, prompt: Any) -> NDArray[np.int64]:
-        """Ids to read before the next symbol is asked for."""
-        ids = np.array([*self._boundary(), *self._ids_of(prompt)], dtype=np.int64)
-        if not len(ids):
-            raise ValueError(
-                "there must be a beginning: the model knows one text, not how texts begin; got an empty one"
-            )
-        return ids
-
     def _read(self, ids: NDArray[np.int64], logits: NDArray[np.float64]) -> None:
         compiled = self._compile()
         read = SYMBOLS[compiled.cell].read
@@ -810,51 +699,8 @@ class RNNLanguageModel(BaseEstimator):
         return self._compiled
 
 
-def _texts(X: Any) -> tuple[list[Any], bool]:
-    """Texts, and whether there are several of them (be it by their type alone)."""
-    if isinstance(X, bytes):
-        raise TypeError("X is bytes; decode them first: X.decode('utf-8')")
-    if isinstance(X, str):
-        return [X], False
-    try:
-        texts = list(X)
-    except TypeError:
-        raise TypeError(f"X must be a text or a list of texts, got {type(X).__name__}") from None
-    if not texts:
-        raise ValueError("X must have at least one text, got an empty list")
-    return texts, True
-
-
-def _look_up(symbols: list[Any], index: dict[Any, int]) -> NDArray[np.int64]:
-    return np.array([index.get(symbol, UNKNOWN) for symbol in symbols], dtype=np.int64)
-
-
-def _joined(parts: list[NDArray[np.int64]], boundary: list[int]) -> NDArray[np.int64]:
-    """Texts one after the other, with a boundary before, between and after them, if there is any."""
-    pieces = [np.array(boundary, dtype=np.int64)]
-    for part in parts:
-        pieces += [part, pieces[0]]
-    return np.concatenate(pieces).astype(np.int64, copy=False)
-
-
 def _one_by_one(parts: list[NDArray[np.int64]], boundary: list[int], dtype: Any) -> tuple[Sequences, NDArray[np.int64]]:
     """Texts as sequences that begin with the boundary, and what follows every symbol: at the end the boundary."""
     border = np.array(boundary, dtype=np.int64)
     values = [np.concatenate([border, part]).astype(np.dtype(dtype))[:, np.newaxis] for part in parts]
     return Sequences.from_list(values), np.concatenate([piece for part in parts for piece in (part, border)])
-
-
-def _in_streams(
-    ids: NDArray[np.int64], n_streams: int, shortest: int, dtype: Any
-) -> tuple[Sequences, NDArray[np.int64]]:
-    """Contiguous streams of one length, at most so many, if possible not shorter; and what follows every symbol."""
-    n_pairs = len(ids) - 1
-    n_streams = max(1, min(n_streams, n_pairs // shortest))
-    length = n_pairs // n_streams
-    values = ids[: n_streams * length].astype(np.dtype(dtype)).reshape(n_streams, length, 1)
-    return Sequences.from_padded(values), ids[1 : n_streams * length + 1]
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of the text that is a beginning of `stop`."""
-    return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
