@@ -23,6 +23,14 @@ import numpy as np
 
 from numrnn.kernels.cpu.reductions import sum_of_squares
 from numrnn.kernels.jit import inline, kernel
+from numrnn.kernels.updates import (
+    adam_factors,
+    clip_factor,
+    momentum_step,
+    nesterov_step,
+    rmsprop_step,
+    scaled_step,
+)
 
 __all__ = [
     "adam",
@@ -70,7 +78,7 @@ def sgd(parameters, gradient, velocity, begins, ends, learning_rate, momentum, n
     norm = _norm_of_spans(gradient, begins, ends)
     if not np.isfinite(norm):
         return norm
-    clip = gradient.dtype.type(max_norm / norm if norm > max_norm else 1.0)
+    clip = gradient.dtype.type(clip_factor(norm, max_norm))
     rate = gradient.dtype.type(learning_rate)
     keep = gradient.dtype.type(momentum)
     for span in range(len(begins)):
@@ -79,15 +87,10 @@ def sgd(parameters, gradient, velocity, begins, ends, learning_rate, momentum, n
                 parameters[i] -= rate * (clip * gradient[i])
         elif nesterov:
             for i in range(begins[span], ends[span]):
-                g = clip * gradient[i]
-                v = keep * velocity[i] + g
-                velocity[i] = v
-                parameters[i] -= rate * (g + keep * v)
+                parameters[i], velocity[i] = nesterov_step(parameters[i], clip * gradient[i], velocity[i], rate, keep)
         else:
             for i in range(begins[span], ends[span]):
-                v = keep * velocity[i] + clip * gradient[i]
-                velocity[i] = v
-                parameters[i] -= rate * v
+                parameters[i], velocity[i] = momentum_step(parameters[i], clip * gradient[i], velocity[i], rate, keep)
     return norm
 
 
@@ -133,10 +136,10 @@ def adam(
     if not np.isfinite(norm):
         return norm
     number = gradient.dtype.type
-    clip = number(max_norm / norm if norm > max_norm else 1.0)
+    clip = number(clip_factor(norm, max_norm))
     take_1, take_2 = number(1.0 - beta_1), number(1.0 - beta_2)
-    rate = number(learning_rate / (1.0 - beta_1**step))
-    root = number(math.sqrt(1.0 - beta_2**step))
+    corrected, correction = adam_factors(step, learning_rate, beta_1, beta_2)
+    rate, root = number(corrected), number(correction)
     small = number(epsilon)
     kept = number(1.0 - learning_rate * weight_decay)
     for part in range(len(decay_begins)):
@@ -145,12 +148,9 @@ def adam(
     keep_1, keep_2 = number(beta_1), number(beta_2)
     for span in range(len(begins)):
         for i in range(begins[span], ends[span]):
-            g = clip * gradient[i]
-            m = keep_1 * mean[i] + take_1 * g
-            v = keep_2 * square[i] + take_2 * (g * g)
-            mean[i] = m
-            square[i] = v
-            parameters[i] -= rate * m / (np.sqrt(v) / root + small)
+            parameters[i], mean[i], square[i] = scaled_step(
+                parameters[i], clip * gradient[i], mean[i], square[i], rate, root, keep_1, take_1, keep_2, take_2, small
+            )
     return norm
 
 
@@ -203,13 +203,12 @@ def rmsprop(parameters, gradient, square, begins, ends, learning_rate, rho, epsi
     if not np.isfinite(norm):
         return norm
     number = gradient.dtype.type
-    clip = number(max_norm / norm if norm > max_norm else 1.0)
+    clip = number(clip_factor(norm, max_norm))
     take = number(1.0 - rho)
     rate, small, keep = number(learning_rate), number(epsilon), number(rho)
     for span in range(len(begins)):
         for i in range(begins[span], ends[span]):
-            g = clip * gradient[i]
-            v = keep * square[i] + take * (g * g)
-            square[i] = v
-            parameters[i] -= rate * g / (np.sqrt(v) + small)
+            parameters[i], square[i] = rmsprop_step(
+                parameters[i], clip * gradient[i], square[i], rate, keep, take, small
+            )
     return norm
