@@ -23,7 +23,12 @@ LEVELS = (
     ("numrnn.buffers",),
     ("numrnn.kernels.simd", "numrnn.kernels.simd_interpreted", "numrnn.kernels.jit"),
     ("numrnn.kernels.activations", "numrnn.kernels.barrier", "numrnn.kernels.memory"),
-    ("numrnn.kernels.equations",),
+    (
+        "numrnn.kernels.equations",
+        "numrnn.kernels.losses",
+        "numrnn.kernels.random",
+        "numrnn.kernels.updates",
+    ),
     ("numrnn.kernels.cpu", "numrnn.kernels.cuda"),
     ("numrnn.crf",),
     ("numrnn.attention",),

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numrnn.kernels.cpu.solvers import euclidean_norm, scale_spans
+from numrnn.kernels.cpu.solvers import euclidean_norm
 from numrnn.network import Network
 from numrnn.packing import Sequences
 from numrnn.training.batches import divide
 from numrnn.training.data import TrainingData, TrainingSource
+from numrnn.training.engine import Engine, EngineMaker, HostEngine, Minibatches, NotFinite, Objective
 from numrnn.training.lbfgs import minimize_lbfgs
 from numrnn.training.progress import Progress
 from numrnn.training.schedules import Schedule, make_schedule
 from numrnn.training.solvers import SOLVERS, AdamW, Solver
 from numrnn.training.state import TrainingState
-from numrnn.training.streams import StreamWindows
 
 __all__ = ["TrainingState", "train"]
 
@@ -55,6 +55,7 @@ def train(
     verbose: bool = False,
     state: TrainingState | None = None,
     incremental: bool = False,
+    engine: EngineMaker = HostEngine,
 ) -> TrainingState:
     """Change a network's parameters until they stop getting better.
 
@@ -104,6 +105,8 @@ def train(
         Go on from here; changed in place, also when training ends with an error.
     incremental : bool, default=False
         One epoch only, as for `partial_fit`.
+    engine : callable, default=HostEngine
+        Makes what trains: the kernels of the CPU, or another `Engine`. "lbfgs" is for the CPU alone.
 
     Returns
     -------
@@ -133,6 +136,8 @@ def train(
             data = TrainingData(*data.part(0, len(data)), None)
         if early_stopping or incremental:
             raise ValueError("the solver 'lbfgs' offers neither early_stopping nor incremental training")
+        if engine is not HostEngine:
+            raise ValueError("the solver 'lbfgs' trains on the CPU alone")
         return _train_lbfgs(network, data, state, alpha, max_iter, tol, bptt_steps, rng, verbose)
 
     penalty = _prepare(network, state, solver, learning_rate, learning_rate_init, alpha, max_iter, incremental)
@@ -140,15 +145,14 @@ def train(
     assert state.schedule is not None
     n_sequences = len(data)
     size = min(_AUTOMATIC_BATCH_SIZE if isinstance(batch_size, str) else max(batch_size, 1), n_sequences)
-    parameters, gradient = network.parameters.flat, network.gradient.flat
+    parameters = network.parameters.flat
     total_weight = data.total_weight
-    mean_weight = total_weight / data.n_rows
-    max_norm = math.inf if max_grad_norm is None else float(max_grad_norm)
-    has_tables = bool(network.embeddings)
+    objective = Objective(penalty, bptt_steps, math.inf if max_grad_norm is None else float(max_grad_norm))
+    trainer = engine(network, data, state.solver, objective, size)
     # Parameters that are known to give a finite loss: those at the beginning of this epoch, once its first minibatch
     # has shown it, until then those at the beginning of the one before.
     epoch_begin, last_good = parameters.copy(), parameters.copy()
-    judge = _make_judge(network, validation, scorer) if early_stopping and validation is not None else None
+    judge = _make_judge(network, trainer, validation, scorer) if early_stopping and validation is not None else None
     per_step = network.pooling is None
     progress = Progress(
         1 if incremental else max_iter,
@@ -161,41 +165,15 @@ def train(
             epoch_begin[:] = parameters
             rate = state.schedule(state.n_epochs - state.schedule_begin)
             order, bounds = divide(data.lengths, size, shuffle=shuffle, rng=rng)
-            shuffled: TrainingSource = data.reorder(order)
             seeds = rng.randint(0, 2**31 - 1, size=len(bounds)).tolist() if network.uses_dropout else [0] * len(bounds)
-            loss_sum = 0.0
-            carried = None
-            for number, (begin, end) in enumerate(bounds):
-                batch_sequences, batch_targets, batch_weights = shuffled.part(begin, end)
-                if has_tables:
-                    state.solver.catch_up(parameters, network.reach(batch_sequences), rate)
-                loss = network.loss_and_gradient(
-                    batch_sequences,
-                    batch_targets,
-                    batch_weights,
-                    alpha=penalty,
-                    bptt_steps=bptt_steps,
-                    dropout_seed=seeds[number],
-                    state=carried,
-                )
-                carried = network.final_state if isinstance(data, StreamWindows) else None
-                finite = math.isfinite(loss)
-                reach = network.reach()
-                if finite and number == 0:
+            try:
+                loss_sum = trainer.epoch(Minibatches(order, bounds, seeds), rate)
+            except NotFinite as error:
+                if error.number > 0 or error.what != "loss":
                     last_good[:] = epoch_begin
-                batch_weight = float(len(batch_targets) if batch_weights is None else batch_weights.sum())
-                if batch_weights is not None and len(bounds) > 1:
-                    # The loss of a minibatch is a mean by its own weights. In the mean over all data a minibatch of
-                    # light rows counts for less.
-                    factor = gradient.dtype.type(batch_weight / len(batch_targets) / mean_weight)
-                    scale_spans(gradient, reach.begins, reach.ends, factor)
-                norm = state.solver.update(parameters, gradient, rate, max_norm, reach) if finite else math.nan
-                if not math.isfinite(norm):
-                    where = f"minibatch {number + 1} of {len(bounds)}"
-                    _give_up(network, state, last_good, "gradient" if finite else "loss", loss, where, rate)
-                loss_sum += loss * batch_weight
-            if has_tables:
-                state.solver.catch_up(parameters, network.whole_reach(), rate)
+                where = f"minibatch {error.number + 1} of {len(bounds)}"
+                _give_up(network, state, last_good, error.what, error.value, where, rate)
+            last_good[:] = epoch_begin
             if not math.isfinite(euclidean_norm(parameters)):
                 _give_up(network, state, last_good, "parameters", math.nan, "its last minibatch", rate)
             state.n_iter += 1
@@ -217,6 +195,7 @@ def train(
         warnings.warn("Training interrupted by user.", stacklevel=2)
     finally:
         progress.close()
+        trainer.close()
     if early_stopping and state.best_parameters is not None:
         parameters[:] = state.best_parameters
     return state
@@ -269,34 +248,35 @@ def _as_source(
     return TrainingData.of(network, sequences, targets, weights)
 
 
-def _mean_loss(network: Network, data: TrainingSource) -> float:
+def _mean_loss(trainer: Engine, data: TrainingSource) -> float:
     """Loss of all data, in parts of bounded memory."""
     total = 0.0
     for begin in range(0, len(data), _PART_OF_SOURCE):
         sequences, targets, weights = data.part(begin, min(begin + _PART_OF_SOURCE, len(data)))
-        total += network.loss(sequences, targets, weights) * (len(targets) if weights is None else weights.sum())
+        total += trainer.loss(sequences, targets, weights) * (len(targets) if weights is None else weights.sum())
     return total / data.total_weight
 
 
 def _make_judge(
     network: Network,
+    trainer: Engine,
     validation: tuple[Sequences, NDArray, NDArray | None] | TrainingSource,
     scorer: Scorer | None,
 ) -> Callable[[], float]:
     """The score of the network as it is when called."""
     if not isinstance(validation, tuple):
-        return lambda: -_mean_loss(network, validation)
+        return lambda: -_mean_loss(trainer, validation)
     sequences, targets, weights = validation
     if scorer is not None:
 
         def judge() -> float:
-            outputs = network.outputs(sequences)
+            outputs = trainer.outputs(sequences)
             # A scorer may refuse such numbers, with words of its own.
             return float(scorer(outputs, targets, weights)) if np.isfinite(outputs).all() else math.nan
 
         return judge
     data = TrainingData.of(network, sequences, targets, weights)
-    return lambda: -network.loss(data.sequences, data.targets, data.weights)
+    return lambda: -trainer.loss(data.sequences, data.targets, data.weights)
 
 
 def _count_improvement(state: TrainingState, score: float | None, parameters: NDArray, tol: float) -> None:
@@ -325,7 +305,7 @@ def _give_up(
         "epoch have been restored. Likely remedies: a smaller learning_rate_init, a smaller max_grad_norm (such as "
         "1.0), inputs and targets scaled to about unit variance, cell='lstm' or 'gru' instead of 'rnn', "
         "dtype='float64'."
-    )
+    ) from None
 
 
 def _train_lbfgs(

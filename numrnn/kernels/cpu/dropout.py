@@ -3,28 +3,10 @@
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-import numpy as np
-
-from numrnn.kernels.jit import inline, kernel
+from numrnn.kernels.jit import kernel
+from numrnn.kernels.random import draw, row_key
 
 __all__ = ["dropout"]
-
-_MULTIPLIER_1 = np.uint32(0x7FEB352D)
-_MULTIPLIER_2 = np.uint32(0x846CA68B)
-_GOLDEN = np.uint32(0x9E3779B9)
-
-
-@inline
-def _mix(x):
-    """A bijection of 32-bit integers whose every output bit depends on every input bit (Wellons' lowbias32).
-
-    Numba computes with 64 bits unless told otherwise after every operation.
-    """
-    x = np.uint32(x ^ (x >> np.uint32(16)))
-    x = np.uint32(x * _MULTIPLIER_1)
-    x = np.uint32(x ^ (x >> np.uint32(15)))
-    x = np.uint32(x * _MULTIPLIER_2)
-    return np.uint32(x ^ (x >> np.uint32(16)))
 
 
 @kernel
@@ -36,9 +18,8 @@ def dropout(values, n_rows, n_columns, pitch, seed, stream, threshold, scale):
     """
     zero = values.dtype.type(0)
     for row in range(n_rows):
-        key = _mix(np.uint32(_mix(np.uint32(_mix(np.uint32(seed ^ _GOLDEN)) ^ stream)) ^ np.uint32(row)))
+        key = row_key(seed, stream, row)
         # A view of its own, whose index begins at 0: else the loop is not computed in vectors.
         own = values[row * pitch : row * pitch + n_columns]
         for column in range(n_columns):
-            draw = _mix(np.uint32(key ^ np.uint32(np.uint32(column) * _GOLDEN)))
-            own[column] = own[column] * scale if draw >= threshold else zero
+            own[column] = own[column] * scale if draw(key, column) >= threshold else zero

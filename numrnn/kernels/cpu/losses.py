@@ -21,7 +21,7 @@ total        float64                         sum over the rows of weight * loss,
 Arrays are C-contiguous. Values are computed and summed in float64, row after row, whatever the type of the arrays, so
 that a total does not lose digits over many rows. A row's gradient depends on nothing but that row and `scale`. A row of
 weight 0 counts for nothing, whatever its outputs are. A value that is NaN among the targets is missing: the loss of a
-row is the mean over those that are there.
+row is the mean over those that are there. What a row of values contributes is in `numrnn.kernels.losses`.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -33,16 +33,17 @@ import numpy as np
 
 from numrnn.kernels.activations import exp
 from numrnn.kernels.cpu.reductions import sum_of_squares
-from numrnn.kernels.jit import inline, kernel
+from numrnn.kernels.jit import kernel, specialize
+from numrnn.kernels.losses import absolute_error_of_row, huber_of_row, squared_error_of_row
 from numrnn.kernels.simd import lane_count, lanes, load, store, where_positive, zeros_like
 
 __all__ = [
     "LOSSES",
     "absolute_error",
-    "count_observed",
     "cross_entropy",
     "huber",
     "log_softmax",
+    "rows_kernel",
     "softmax",
     "squared_error",
     "weight_penalty",
@@ -124,90 +125,26 @@ def cross_entropy(outputs, targets, weights, smoothing, workspace, scale, d_outp
     return total
 
 
-@inline
-def count_observed(targets, row, step):
-    """How many of a row's targets, of which each has `step` columns, are not NaN in their first one."""
-    count = 0
-    for k in range(0, targets.shape[1], step):
-        count += targets[row, k] == targets[row, k]
-    return count
+def loss_of_row(outputs, targets, row, weight, scale, d_outputs):
+    """Stands for the loss of one row, see `numrnn.kernels.losses`."""
+    raise NotImplementedError
 
 
-@kernel
-def squared_error(outputs, targets, weights, scale, d_outputs):
-    """Mean over the outputs of (y - t)**2 (no factor 1/2, as torch.nn.MSELoss)."""
+def _over_rows(outputs, targets, weights, scale, d_outputs):
     total = 0.0
-    n_rows, n_outputs = outputs.shape
-    for row in range(n_rows):
-        observed = count_observed(targets, row, 1)
-        if weights[row] == 0.0 or observed == 0:
-            d_outputs[row] = 0.0
-            continue
-        weight = weights[row] / observed
-        row_loss = 0.0
-        for k in range(n_outputs):
-            if targets[row, k] != targets[row, k]:
-                d_outputs[row, k] = 0.0
-                continue
-            error = np.float64(outputs[row, k]) - np.float64(targets[row, k])
-            row_loss += error * error
-            d_outputs[row, k] = scale * weight * 2.0 * error
-        total += weight * row_loss
+    for row in range(len(outputs)):
+        total += loss_of_row(outputs, targets, row, weights[row], scale, d_outputs)
     return total
 
 
-@kernel
-def absolute_error(outputs, targets, weights, scale, d_outputs):
-    """Mean over the outputs of abs(y - t); the derivative at y = t is 0."""
-    total = 0.0
-    n_rows, n_outputs = outputs.shape
-    for row in range(n_rows):
-        observed = count_observed(targets, row, 1)
-        if weights[row] == 0.0 or observed == 0:
-            d_outputs[row] = 0.0
-            continue
-        weight = weights[row] / observed
-        row_loss = 0.0
-        for k in range(n_outputs):
-            if targets[row, k] != targets[row, k]:
-                d_outputs[row, k] = 0.0
-                continue
-            error = np.float64(outputs[row, k]) - np.float64(targets[row, k])
-            row_loss += abs(error)
-            sign = error if error != error else np.float64(error > 0.0) - np.float64(error < 0.0)
-            d_outputs[row, k] = scale * weight * sign
-        total += weight * row_loss
-    return total
+def rows_kernel(name, loss_of_row):
+    """The loss of many rows from that of one."""
+    return specialize(_over_rows, name, loss_of_row=loss_of_row)
 
 
-@kernel
-def huber(outputs, targets, weights, scale, d_outputs):
-    """Mean over the outputs of Huber's loss: e**2 / 2 for abs(e) <= 1, else abs(e) - 1/2, with e = y - t [1]_.
-
-    .. [1] Huber, P. J. (1964). Robust estimation of a location parameter. Annals of Mathematical Statistics 35, 73-101.
-    """
-    total = 0.0
-    n_rows, n_outputs = outputs.shape
-    for row in range(n_rows):
-        observed = count_observed(targets, row, 1)
-        if weights[row] == 0.0 or observed == 0:
-            d_outputs[row] = 0.0
-            continue
-        weight = weights[row] / observed
-        row_loss = 0.0
-        for k in range(n_outputs):
-            if targets[row, k] != targets[row, k]:
-                d_outputs[row, k] = 0.0
-                continue
-            error = np.float64(outputs[row, k]) - np.float64(targets[row, k])
-            if abs(error) > 1.0:
-                row_loss += abs(error) - 0.5
-                d_outputs[row, k] = scale * weight * (1.0 if error > 0.0 else -1.0)
-            else:
-                row_loss += 0.5 * error * error
-                d_outputs[row, k] = scale * weight * error
-        total += weight * row_loss
-    return total
+squared_error = rows_kernel("squared_error", squared_error_of_row)
+absolute_error = rows_kernel("absolute_error", absolute_error_of_row)
+huber = rows_kernel("huber", huber_of_row)
 
 
 LOSSES = {

@@ -25,6 +25,14 @@ import numpy as np
 
 from numrnn.kernels.cpu.reductions import sum_of_squares
 from numrnn.kernels.jit import inline, kernel
+from numrnn.kernels.updates import (
+    adam_factors,
+    clip_factor,
+    momentum_step,
+    nesterov_step,
+    rmsprop_step,
+    scaled_step,
+)
 
 __all__ = [
     "adam",
@@ -73,7 +81,7 @@ def sgd(parameters, gradient, velocity, begins, ends, learning_rate, momentum, n
     norm = _norm_of_spans(gradient, begins, ends)
     if not np.isfinite(norm):
         return norm
-    clip = gradient.dtype.type(max_norm / norm if norm > max_norm else 1.0)
+    clip = gradient.dtype.type(clip_factor(norm, max_norm))
     rate = gradient.dtype.type(learning_rate)
     keep = gradient.dtype.type(momentum)
     for span in range(len(begins)):
@@ -84,15 +92,10 @@ def sgd(parameters, gradient, velocity, begins, ends, learning_rate, momentum, n
                 p[i] -= rate * (clip * grad[i])
         elif nesterov:
             for i in range(end - begin):
-                g = clip * grad[i]
-                v = keep * velocity_[i] + g
-                velocity_[i] = v
-                p[i] -= rate * (g + keep * v)
+                p[i], velocity_[i] = nesterov_step(p[i], clip * grad[i], velocity_[i], rate, keep)
         else:
             for i in range(end - begin):
-                v = keep * velocity_[i] + clip * grad[i]
-                velocity_[i] = v
-                p[i] -= rate * v
+                p[i], velocity_[i] = momentum_step(p[i], clip * grad[i], velocity_[i], rate, keep)
     return norm
 
 
@@ -139,10 +142,10 @@ def adam(
     if not np.isfinite(norm):
         return norm
     number = gradient.dtype.type
-    clip = number(max_norm / norm if norm > max_norm else 1.0)
+    clip = number(clip_factor(norm, max_norm))
     take_1, take_2 = number(1.0 - beta_1), number(1.0 - beta_2)
-    rate = number(learning_rate / (1.0 - beta_1**step))
-    root = number(math.sqrt(1.0 - beta_2**step))
+    corrected, correction = adam_factors(step, learning_rate, beta_1, beta_2)
+    rate, root = number(corrected), number(correction)
     small = number(epsilon)
     kept = number(1.0 - learning_rate * weight_decay)
     for part in range(len(decay_begins)):
@@ -154,12 +157,9 @@ def adam(
         begin, end = begins[span], ends[span]
         p, grad, mean_, square_ = parameters[begin:end], gradient[begin:end], mean[begin:end], square[begin:end]
         for i in range(end - begin):
-            g = clip * grad[i]
-            m = keep_1 * mean_[i] + take_1 * g
-            v = keep_2 * square_[i] + take_2 * (g * g)
-            mean_[i] = m
-            square_[i] = v
-            p[i] -= rate * m / (np.sqrt(v) / root + small)
+            p[i], mean_[i], square_[i] = scaled_step(
+                p[i], clip * grad[i], mean_[i], square_[i], rate, root, keep_1, take_1, keep_2, take_2, small
+            )
     return norm
 
 
@@ -215,15 +215,12 @@ def rmsprop(parameters, gradient, square, begins, ends, learning_rate, rho, epsi
     if not np.isfinite(norm):
         return norm
     number = gradient.dtype.type
-    clip = number(max_norm / norm if norm > max_norm else 1.0)
+    clip = number(clip_factor(norm, max_norm))
     take = number(1.0 - rho)
     rate, small, keep = number(learning_rate), number(epsilon), number(rho)
     for span in range(len(begins)):
         begin, end = begins[span], ends[span]
         p, grad, square_ = parameters[begin:end], gradient[begin:end], square[begin:end]
         for i in range(end - begin):
-            g = clip * grad[i]
-            v = keep * square_[i] + take * (g * g)
-            square_[i] = v
-            p[i] -= rate * g / (np.sqrt(v) + small)
+            p[i], square_[i] = rmsprop_step(p[i], clip * grad[i], square_[i], rate, keep, take, small)
     return norm
