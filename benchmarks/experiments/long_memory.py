@@ -60,9 +60,9 @@ def _copier(cell: str) -> RNNTagger:
         learning_rate_init=5e-3,
         learning_rate="cosine",
         batch_size=32,
-        max_iter=60,
+        max_iter=100,
         tol=0.0,
-        n_iter_no_change=60,
+        n_iter_no_change=100,
     )
 
 
