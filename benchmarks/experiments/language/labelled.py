@@ -40,7 +40,7 @@ class MarkovChain:
     def fit(self, kinds: Sequence[str], sequences: Sequence[Sequence[str]]) -> MarkovChain:
         for kind, sequence in zip(kinds, sequences, strict=True):
             padded = self._padded(sequence)
-            self._symbols.update(padded)
+            self._symbols.update(padded[self._order :])
             for i in range(self._order, len(padded)):
                 for order in range(self._order + 1):
                     self._counts.setdefault((kind, *padded[i - order : i]), Counter())[padded[i]] += 1
