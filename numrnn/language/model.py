@@ -63,6 +63,10 @@ class RNNLanguageModel(BaseEstimator):
         Whether the vectors of the symbols are also the weights of the readout [3]_, which then has few parameters of
         its own: worth it where the vocabulary is large. If the top layer has other than `embedding_dim` units, a dense
         layer of that size stands between them.
+    sampled_softmax : int or None, default=None
+        Train the readout with so many outputs drawn anew for every minibatch, of which the more frequent are the more
+        likely, in place of all outputs [4]_. Judging and writing always see all. Worth it from some thousand symbols
+        on; `loss_curve_` is then that of the drawn outputs, which is lower than that of all.
     cell : {"lstm", "gru", "rnn"}, default="lstm"
     residual : bool, default=False
         Whether the input of a layer is added to its output, from the second layer up.
@@ -118,6 +122,7 @@ class RNNLanguageModel(BaseEstimator):
     .. [2] Pascanu, R., Mikolov, T. and Bengio, Y. (2013). On the difficulty of training recurrent neural networks.
        ICML.
     .. [3] Press, O. and Wolf, L. (2017). Using the output embedding to improve language models. EACL.
+    .. [4] Jean, S. et al. (2015). On using very large target vocabulary for neural machine translation. ACL.
 
     Examples
     --------
@@ -162,6 +167,7 @@ class RNNLanguageModel(BaseEstimator):
         "min_df": [Interval(Real, 0, None, closed="left")],
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
         "tied_weights": ["boolean"],
+        "sampled_softmax": [Interval(Integral, 1, None, closed="left"), None],
         "solver": [StrOptions({"adam", "adamw", "sgd", "rmsprop"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "bptt_steps": [Interval(Integral, 1, None, closed="left")],
@@ -187,6 +193,7 @@ class RNNLanguageModel(BaseEstimator):
         min_df: int | float = 1,
         embedding_dim: int = 64,
         tied_weights: bool = False,
+        sampled_softmax: int | None = None,
         cell: str = "lstm",
         residual: bool = False,
         dropout: float = 0.0,
@@ -217,6 +224,7 @@ class RNNLanguageModel(BaseEstimator):
         self.min_df = min_df
         self.embedding_dim = embedding_dim
         self.tied_weights = tied_weights
+        self.sampled_softmax = sampled_softmax
         self.cell = cell
         self.residual = residual
         self.dropout = dropout
@@ -434,6 +442,7 @@ class RNNLanguageModel(BaseEstimator):
             loss="cross_entropy",
             embeddings=((0, n_symbols, int(self.embedding_dim)),),
             tied_weights=bool(self.tied_weights),
+            n_samples=None if self.sampled_softmax is None else int(self.sampled_softmax),
             residual=bool(self.residual),
             dropout=float(self.dropout),
             input_dropout=float(self.input_dropout),
