@@ -53,7 +53,7 @@ def test_quick_runs(folder, name, capsys, monkeypatch):
         "best": "parameters, 0.",
         "words": "(frequencies alone",
         "surnames": "of the written names are new",
-        "dna": "(Markov chain of order 3",
+        "dna": "(Markov chain of order 1",
     }
     assert expected[name] in shown
 

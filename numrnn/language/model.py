@@ -24,6 +24,7 @@ from numrnn.estimators.base import RecurrentEstimator
 from numrnn.estimators.validation import check_sizes_and_threads, hidden_sizes_of
 from numrnn.kernels.cpu.sampling import SYMBOLS
 from numrnn.language.generation import CHUNK, check_arguments, write
+from numrnn.language.streams import SymbolStream
 from numrnn.language.symbols import Splitter, Vocabulary, texts_of
 from numrnn.network import Network
 from numrnn.packing import Sequences
@@ -679,6 +680,55 @@ class RNNLanguageModel(BaseEstimator):
         read = drawn if len(drawn) else vocabulary.beginning(prompt)
         return write(compiled, vocabulary, read, drawn, length, manner, rng, stop, at_a_time)
 
+    # ------------------------------------------------------------------------------------------------ symbol by symbol
+    def compile(self) -> CompiledNetwork:
+        """The network for compiled code: arrays and functions to be used in your own ``@njit`` functions.
+
+        Returns
+        -------
+        compiled : CompiledNetwork
+            From the number of a symbol, its place in `symbols_`, to the probabilities of the next one, in that order.
+            A text of a model of several texts begins with the last symbol, the boundary.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the model is not fitted.
+        """
+        check_is_fitted(self)
+        return self._compile_with("softmax")
+
+    def stream(self, n_streams: int | None = None) -> SymbolStream:
+        """A text that is given one symbol at a time, or several texts side by side.
+
+        Parameters
+        ----------
+        n_streams : int, default=None
+            Number of independent texts.
+
+        Returns
+        -------
+        stream : SymbolStream
+            After each `update` it returns what `predict_proba` would for the symbols so far.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the model is not fitted.
+
+        Examples
+        --------
+        >>> from numrnn import RNNLanguageModel
+        >>> model = RNNLanguageModel((8,), batch_size=4, bptt_steps=20, max_iter=2, tol=0.0, random_state=0)
+        >>> model = model.fit("how much wood would a woodchuck chuck " * 20)
+        >>> stream = model.stream()
+        >>> for symbol in "a wood":
+        ...     probabilities = stream.update(symbol)
+        >>> bool((abs(probabilities - model.predict_proba(["a wood"])[0]) < 1e-9).all())
+        True
+        """
+        return SymbolStream(self.compile(), self._vocabulary, n_streams)
+
     # ------------------------------------------------------------------------------------------------------- reading
     def _read(self, ids: NDArray[np.int64], logits: NDArray[np.float64]) -> None:
         compiled = self._compile()
@@ -686,26 +736,30 @@ class RNNLanguageModel(BaseEstimator):
         read(compiled.parameters, compiled.initial_state(), ids, logits, np.empty(1))
 
     def _compile(self) -> CompiledNetwork:
-        """The network for one symbol after the other. It never writes the unknown symbol unless it has seen it."""
+        """The network from a symbol to the logits of the next one."""
         if self._compiled is None:
-            network = self._network
-            weight, bias = network.readout_parameters()
-            arrays = {**network.parameters, "weight_out": weight, "bias_out": bias}
-            parameters = Parameters({name: array.shape for name, array in arrays.items()}, network.dtype)
-            for name, array in arrays.items():
-                parameters[name][...] = array
-            if not self._knows_unknown:
-                parameters["bias_out"][UNKNOWN] = -1e30
-            self._compiled = compile_network(
-                network.cell,
-                network.stack.input_size,
-                network.hidden_sizes,
-                parameters,
-                residual=network.residual,
-                head="linear",
-                embeddings=network.embeddings,
-            )
+            self._compiled = self._compile_with("linear")
         return self._compiled
+
+    def _compile_with(self, head: str) -> CompiledNetwork:
+        """The network for one symbol after the other. It never expects the unknown symbol unless it has seen it."""
+        network = self._network
+        weight, bias = network.readout_parameters()
+        arrays = {**network.parameters, "weight_out": weight, "bias_out": bias}
+        parameters = Parameters({name: array.shape for name, array in arrays.items()}, network.dtype)
+        for name, array in arrays.items():
+            parameters[name][...] = array
+        if not self._knows_unknown:
+            parameters["bias_out"][UNKNOWN] = -1e30
+        return compile_network(
+            network.cell,
+            network.stack.input_size,
+            network.hidden_sizes,
+            parameters,
+            residual=network.residual,
+            head=head,
+            embeddings=network.embeddings,
+        )
 
 
 def _one_by_one(parts: list[NDArray[np.int64]], boundary: list[int], dtype: Any) -> tuple[Sequences, NDArray[np.int64]]:
