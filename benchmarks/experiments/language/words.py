@@ -37,7 +37,7 @@ def words(data: Path, *, epochs: int | None, n_jobs: int | None, quick: bool) ->
         max_features=seen_twice,
         embedding_dim=128,
         tied_weights=True,
-        dropout=0.0,
+        sampled_softmax=1000,
         input_dropout=0.3,
         output_dropout=0.5,
         recurrent_dropout=0.2,
