@@ -507,11 +507,11 @@ class RNNLanguageModel(BaseEstimator):
         read = SYMBOLS[compiled.cell].log_likelihoods
 
         def judge(first: int, last: int) -> None:
-            logits, x = np.empty(compiled.n_outputs), np.empty(1)
+            logits, shares, x = np.empty(compiled.n_outputs), np.empty(compiled.n_outputs), np.empty(1)
             state = compiled.initial_state()
             for ids, values in zip(texts[first:last], made[first:last], strict=True):
                 state[:] = 0
-                read(compiled.parameters, state, ids, logits, x, values)
+                read(compiled.parameters, state, ids, logits, shares, x, values)
 
         with Workers(self.n_jobs) as workers:
             n_parts = min(workers.n, len(texts))
