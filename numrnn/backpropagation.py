@@ -188,7 +188,9 @@ class Backpropagation:
         The features are overwritten by what dropout leaves of them.
         """
         drop(features, self.output_dropout, dropout_seed, OUTPUT_STREAM)
-        total, d_features = self.head.loss(self.parameters, features, lengths, targets, weights, scale, self.gradient)
+        total, d_features = self.head.loss(
+            self.parameters, features, lengths, targets, weights, scale, self.gradient, dropout_seed
+        )
         assert d_features is not None
         drop(d_features, self.output_dropout, dropout_seed, OUTPUT_STREAM)
         return total, d_features

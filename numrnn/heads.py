@@ -46,6 +46,50 @@ class _Scratch(NamedTuple):
     workspace: NDArray
 
 
+class OutputSampler:
+    """Which of many outputs a sampled softmax looks at (Bengio and Senecal 2008; Jean et al. 2015).
+
+    A row's target competes with outputs drawn once for all rows of a minibatch, not with all outputs. From each logit
+    the logarithm of the probability that its output was drawn is subtracted, so that the expected gradient nears that
+    of the softmax as the draws get more. Output i is drawn with a probability that falls like 1 / (i + 1): outputs are
+    in the order of their frequency, which in texts falls like that.
+
+    Parameters
+    ----------
+    n_outputs : int
+    n_samples : int
+        Draws; what is drawn twice counts once.
+    """
+
+    def __init__(self, n_outputs: int, n_samples: int) -> None:
+        if n_samples < 1:
+            raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+        self._n_samples = int(n_samples)
+        self._log_range = float(np.log(n_outputs + 1))
+        self._n_outputs = n_outputs
+        ranks = np.arange(n_outputs)
+        share = np.log1p(1 / (ranks + 1)) / self._log_range
+        # Of being among the draws.
+        self._log_probability = np.log(-np.expm1(n_samples * np.log1p(-share)))
+
+    def draw(self, targets: NDArray, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+        """Outputs for rows with these targets.
+
+        Returns
+        -------
+        chosen : ndarray of int64
+            The outputs, targets included, in increasing order.
+        offsets : ndarray of float64
+            What is to be subtracted from their logits.
+        own : ndarray of int64
+            The places in `chosen` of those that are there because they are targets, and were not drawn.
+        """
+        uniform = np.random.default_rng(seed).random(self._n_samples)
+        drawn = np.minimum(np.exp(uniform * self._log_range).astype(np.int64) - 1, self._n_outputs - 1)
+        chosen = np.union1d(drawn, targets)
+        return chosen, self._log_probability[chosen], np.flatnonzero(~np.isin(chosen, drawn))
+
+
 class Head:
     """Dense readout ``outputs = features @ weight_out.T + bias_out``, and a loss of every row of the outputs.
 
@@ -63,6 +107,9 @@ class Head:
         For the loss "quantile".
     names : tuple of two str, default=("weight_out", "bias_out")
         Of the parameters.
+    n_samples : int or None, default=None
+        For the cross-entropy without label smoothing: the gradient is that of a sampled softmax, see `OutputSampler`.
+        The value alone is always that of all outputs.
     dtype : dtype
     workers : Workers
 
@@ -85,6 +132,7 @@ class Head:
         label_smoothing: float = 0.0,
         quantile_levels: tuple[float, ...] = (),
         names: tuple[str, str] = ("weight_out", "bias_out"),
+        n_samples: int | None = None,
         dtype: np.dtype,
         workers: Workers,
     ) -> None:
@@ -106,6 +154,16 @@ class Head:
         self._is_cross_entropy = loss == "cross_entropy"
         self._label_smoothing = float(label_smoothing)
         self._levels = (np.array(quantile_levels, dtype=np.float64),) if loss == "quantile" else ()
+        self._sampler: OutputSampler | None = None
+        if n_samples is not None:
+            if loss != "cross_entropy" or label_smoothing:
+                raise ValueError(
+                    "n_samples is for the loss 'cross_entropy' without label smoothing, got "
+                    f"{loss!r} and {label_smoothing}"
+                )
+            self._sampler = OutputSampler(n_outputs, n_samples)
+        # Outputs that count for a row only if they are its target; all others do for every row.
+        self._for_their_rows: NDArray[np.int64] | None = None
         self._unit_rows = _UNIT_ROWS_OF_MANY if n_outputs > _MANY_OUTPUTS else _UNIT_ROWS
         self._identity = np.arange(IDENTITY_ROWS, dtype=np.int64)
         self._scratch: list[_Scratch] = []
@@ -169,6 +227,7 @@ class Head:
         weights: NDArray,
         scale: float = 0.0,
         gradient: Mapping[str, NDArray] | None = None,
+        seed: int = 0,
     ) -> tuple[float, NDArray | None]:
         """Sum of weight * loss over the rows, and its gradient.
 
@@ -186,6 +245,8 @@ class Head:
             Factor of the gradient.
         gradient : mapping of str to ndarray, default=None
             The gradient of the parameters is added to it. None: the value is all that is wanted.
+        seed : int, default=0
+            Chooses the outputs of a sampled softmax.
 
         Returns
         -------
@@ -193,6 +254,8 @@ class Head:
             Not scaled.
         d_features : ndarray of shape (n_rows, n_features), or None if `gradient` is None
         """
+        if gradient is not None and self._sampler is not None:
+            return self._sampled_loss(parameters, features, lengths, targets, weights, scale, gradient, seed)
         n_rows = len(features)
         d_features = None if gradient is None else np.empty_like(features)
         kept = _GRADIENT_BYTES // (self.n_outputs * self.dtype.itemsize)
@@ -203,6 +266,32 @@ class Head:
             d_own = None if d_features is None else d_features[own]
             total += self._loss_of_rows(parameters, features[own], targets[own], weights[own], scale, gradient, d_own)
         return total, d_features
+
+    def _sampled_loss(
+        self,
+        parameters: Mapping[str, NDArray],
+        features: NDArray,
+        lengths: NDArray,
+        targets: NDArray,
+        weights: NDArray,
+        scale: float,
+        gradient: Mapping[str, NDArray],
+        seed: int,
+    ) -> tuple[float, NDArray | None]:
+        """`loss` by some of the outputs."""
+        assert self._sampler is not None
+        chosen, offsets, own = self._sampler.draw(targets, seed)
+        names = (self._weight, self._bias)
+        few = Head("cross_entropy", self.n_features, len(chosen), names=names, dtype=self.dtype, workers=self.workers)
+        few._for_their_rows = own
+        of_chosen = {name: parameters[name][chosen] for name in names}
+        of_chosen[self._bias] -= offsets.astype(self.dtype)
+        d_chosen = {name: np.zeros_like(array) for name, array in of_chosen.items()}
+        places = np.searchsorted(chosen, targets)
+        result = few.loss(of_chosen, features, lengths, places, weights, scale, d_chosen)
+        for name in names:
+            gradient[name][chosen] += d_chosen[name]
+        return result
 
     def _loss_of_rows(
         self,
@@ -232,6 +321,11 @@ class Head:
                 x, y = features[rows], outputs[:count]
                 d_y = d_unused[:count] if d_unused is not None else d_outputs[rows]  # type: ignore[index]
                 readout(x, weight, bias, 0, count, self._identity, *scratch.matrices[:2], y)
+                if self._for_their_rows is not None:
+                    place = np.arange(count), targets[rows]
+                    of_targets = y[place]
+                    y[:, self._for_their_rows] = -np.inf
+                    y[place] = of_targets
                 totals[unit] = self._loss(y, targets[rows], weights[rows], *smoothing, *self._levels, scale, d_y)
                 if d_features is not None:
                     readout_input_adjoint(
@@ -319,9 +413,10 @@ class TiedHead(Head):
         weights: NDArray,
         scale: float = 0.0,
         gradient: Mapping[str, NDArray] | None = None,
+        seed: int = 0,
     ) -> tuple[float, NDArray | None]:
         projected = self._project(parameters, features)
-        total, d_projected = super().loss(parameters, projected, lengths, targets, weights, scale, gradient)
+        total, d_projected = super().loss(parameters, projected, lengths, targets, weights, scale, gradient, seed)
         if self._projection is None or gradient is None or d_projected is None:
             return total, d_projected
         self._projection.weights_gradient(features, d_projected, gradient)
@@ -357,6 +452,7 @@ class RandomFieldHead(Head):
         weights: NDArray,
         scale: float = 0.0,
         gradient: Mapping[str, NDArray] | None = None,
+        seed: int = 0,
     ) -> tuple[float, NDArray | None]:
         starts = np.cumsum(lengths) - lengths
         of_sequences = np.zeros(len(lengths), dtype=np.float64)

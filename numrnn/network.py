@@ -90,6 +90,8 @@ class Network:
     tied_weights : bool, default=False
         Whether the readout's weights are the vectors of the embedding, see `TiedHead`. For a loss of class numbers
         without "crf", and a single embedding with as many rows as there are outputs.
+    n_samples : int or None, default=None
+        Train with a sampled softmax: outputs drawn for a minibatch, see `OutputSampler`. For the cross-entropy.
     dtype : {"float32", "float64"}, default="float32"
     workers : Workers or None, default=None
         Threads for the recurrent layers.
@@ -136,6 +138,7 @@ class Network:
         label_smoothing: float = 0.0,
         quantile_levels: tuple[float, ...] = (),
         tied_weights: bool = False,
+        n_samples: int | None = None,
         dtype: DTypeLike = "float32",
         workers: Workers | None = None,
     ) -> None:
@@ -180,6 +183,7 @@ class Network:
         self.label_smoothing = label_smoothing
         self.quantile_levels = tuple(float(level) for level in quantile_levels)
         self.workers = workers
+        self.n_samples = n_samples
         self.tied_weights = bool(tied_weights)
         if self.tied_weights and (
             loss != "cross_entropy" or len(self.embeddings) != 1 or self.embeddings[0][1] != n_outputs
@@ -212,6 +216,7 @@ class Network:
             n_outputs,
             label_smoothing=label_smoothing,
             quantile_levels=self.quantile_levels,
+            n_samples=n_samples,
             tied_to=("embedding_0", self.embeddings[0][2]) if self.tied_weights else None,
             dtype=self.dtype,
             workers=threads,
@@ -236,9 +241,10 @@ class Network:
         self._bytes_per_whole_step = self.dtype.itemsize * (outputs + stages)
 
     @property
-    def uses_dropout(self) -> bool:
-        """Whether training needs random numbers."""
-        return max(self.dropout, self.recurrent_dropout, self.input_dropout, self.output_dropout) > 0
+    def uses_random_numbers(self) -> bool:
+        """Whether training needs random numbers: for dropout, or for a sampled softmax."""
+        dropout = max(self.dropout, self.recurrent_dropout, self.input_dropout, self.output_dropout)
+        return dropout > 0 or self.n_samples is not None
 
     @property
     def n_parameters(self) -> int:
@@ -264,6 +270,7 @@ class Network:
             "label_smoothing": self.label_smoothing,
             "quantile_levels": self.quantile_levels,
             "tied_weights": self.tied_weights,
+            "n_samples": self.n_samples,
             "dtype": self.dtype.name,
             "workers": self.workers,
         }

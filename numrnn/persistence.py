@@ -455,4 +455,5 @@ def _sizes_of_tensors(settings: dict[str, Any], tensors: Mapping[str, NDArray]) 
         sizes += [shape[0], shape[-1]]
     layers = range(len(settings["hidden_sizes"]))
     recurrent = [tensors[f"weight_hh_l{layer}"].shape[1] for layer in layers]
-    return [*sizes, tensors["weight_ih_l0"].shape[1], *recurrent, tensors["bias_out"].shape[0]]
+    outputs = tensors["embedding_0" if settings.get("tied_weights") else "weight_out"]
+    return [*sizes, tensors["weight_ih_l0"].shape[1], *recurrent, outputs.shape[0]]

@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+from numba import njit
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -338,3 +339,53 @@ def test_bad_parameters_and_unfitted_models(rhyme):
         rhyme.bits_per_character([["p", "e"]])
     with pytest.raises(ValueError, match="early stopping needs text to train on"):
         RNNLanguageModel(early_stopping=True).fit("ab")
+
+
+# --------------------------------------------------------------------------------------------------- symbol by symbol
+def test_a_stream_of_symbols_predicts_for_the_text_so_far(rhyme, names):
+    for model, text in ((rhyme, "a peck of"), (names, "johanna")):
+        stream = model.stream()
+        for t, symbol in enumerate(text):
+            np.testing.assert_allclose(stream.update(symbol), model.predict_proba([text[: t + 1]])[0], rtol=1e-12)
+        kept = stream.state
+        after = stream.update("p" if model is rhyme else "n")
+        stream.reset()
+        np.testing.assert_allclose(stream.update(text[0]), model.predict_proba([text[:1]])[0], rtol=1e-12)
+        stream.state = kept
+        np.testing.assert_array_equal(stream.update("p" if model is rhyme else "n"), after)
+    several = names.stream(n_streams=2)
+    several.update(["a", "h"])
+    np.testing.assert_allclose(several.update("na"), names.predict_proba(["an", "ha"]), rtol=1e-12)
+
+
+def test_what_a_stream_of_symbols_refuses(rhyme):
+    stream = rhyme.stream()
+    stream.update("p")
+    kept = stream.state
+    with pytest.raises(ValueError, match="'Z', is not one of the"):
+        stream.update("Z")
+    with pytest.raises(ValueError, match="a symbol for each of 2 streams, got 3"):
+        rhyme.stream(2).update("pip")
+    with pytest.raises(ValueError, match="state must have the shape"):
+        stream.state = kept[:-1]
+    with pytest.raises(ValueError, match="state must have the shape"):
+        stream.state = RNNLanguageModel((5,), max_iter=1, tol=0.0).fit(RHYME).stream().state
+    np.testing.assert_array_equal(stream.state, kept)
+    with pytest.raises(NotFittedError):
+        RNNLanguageModel().stream()
+
+
+def test_a_compiled_model_writes_in_the_loop_of_its_user(rhyme):
+    compiled = rhyme.compile()
+    step, parameters = compiled.step, compiled.parameters
+
+    @njit
+    def write(parameters, state, first, n):
+        x, p, ids = np.full(1, float(first)), np.empty(len(parameters.units[0])), np.empty(n, dtype=np.int64)
+        for t in range(n):
+            step(parameters, state, x, p)
+            x[0] = ids[t] = p.argmax()
+        return ids
+
+    ids = write(parameters, compiled.initial_state(), rhyme.symbols_.index("p"), 30)
+    assert "".join(rhyme.symbols_[i] for i in ids) == rhyme.generate("p", 30, temperature=0)

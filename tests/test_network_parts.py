@@ -191,7 +191,7 @@ def test_division_for_memory_and_windows_of_inference_change_nothing(options, mo
     monkeypatch.setattr(network_module, "_INFERENCE_STEPS", 3)
     oracle.assert_close(network.outputs(problem.sequences), outputs, 1e-12)
     np.testing.assert_allclose(network.loss(*problem.arguments), loss, rtol=1e-12)
-    if not network.uses_dropout:
+    if not network.uses_random_numbers:
         np.testing.assert_allclose(training[0] - problem.loss_and_gradient()[0], training[0] - loss, rtol=1e-9)
         monkeypatch.setattr(network_module, "_TRAINING_BYTES", 1)
         divided = problem.loss_and_gradient(alpha=0.1)
@@ -261,7 +261,7 @@ def test_dropped_elements_are_zero_and_the_others_keep_the_mean(dtype):
 @pytest.mark.parametrize("bptt_steps", [None, 2])
 def test_dropout_is_for_training_only_and_repeats_with_its_seed(name, bptt_steps):
     problem = Problem(**PARTS[name])
-    assert problem.network.uses_dropout
+    assert problem.network.uses_random_numbers
     before = problem.sequences.values.copy()
     assert problem.network.loss(*problem.arguments) == problem.network.loss(*problem.arguments)
     first, second, other = (problem.loss_and_gradient(dropout_seed=s, bptt_steps=bptt_steps) for s in (1, 1, 2))

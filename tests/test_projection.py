@@ -106,6 +106,7 @@ def test_threads_change_nothing(hidden_size):
     np.testing.assert_array_equal(gradients[0][1], gradients[1][1])
 
 
+@pytest.mark.interpreter
 def test_where_it_does_not_pay_or_cannot_be():
     network = make_network(embeddings=((0, 100, 3),))
     few = Sequences(np.arange(8.0)[:, np.newaxis], np.array([0]), np.array([8]))
@@ -121,6 +122,7 @@ def test_where_it_does_not_pay_or_cannot_be():
     np.testing.assert_array_equal(through[2]["weight_ih_l0"], without[2]["weight_ih_l0"])
 
 
+@pytest.mark.interpreter
 @pytest.mark.parametrize("value", [7.0, -1.0, 2.5, np.nan])
 def test_what_is_no_number_of_a_row(value):
     network = make_network()

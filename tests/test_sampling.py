@@ -34,17 +34,19 @@ def test_draws_invert_the_distribution_function(n_ids, temperature, top_k, top_p
     everything = top_k >= n_ids and top_p >= 1 and temperature > 0
     ranks = np.arange(n_ids) if everything else order
     borders = np.cumsum(probabilities[ranks])
-    heap = np.zeros(n_ids, dtype=np.int64)
+    heap, shares = np.zeros(n_ids, dtype=np.int64), np.empty(n_ids)
     for uniform in rng.random(50):
         if np.abs(borders - uniform).min() < 1e-9:
             continue
         expected = ranks[np.searchsorted(borders, uniform, side="right")]
-        assert choose(logits, float(temperature), top_k, top_p, uniform, heap) == expected
+        assert choose(logits, float(temperature), top_k, top_p, uniform, heap, shares) == expected
 
 
 def test_extreme_logits():
-    heap = np.zeros(3, dtype=np.int64)
-    assert choose(np.array([-1e300, 0.0, 1e300]), 1.0, 3, 1.0, 0.999999, heap) == 2
-    assert choose(np.array([0.0, 0.0, -np.inf]), 1.0, 3, 0.9, 0.9999, heap) == 1
+    heap, shares = np.zeros(3, dtype=np.int64), np.empty(3)
+    assert choose(np.array([-1e300, 0.0, 1e300]), 1.0, 3, 1.0, 0.999999, heap, shares) == 2
+    assert choose(np.array([0.0, 0.0, -np.inf]), 1.0, 3, 0.9, 0.9999, heap, shares) == 1
+    # What cannot be is not drawn by the smallest number either.
+    assert choose(np.array([-1e30, 0.0, 1.0]), 1.0, 3, 1.0, 0.0, heap, shares) == 1
     # The last number below one.
-    assert choose(np.zeros(3), 1.0, 3, 1.0, np.nextafter(1.0, 0.0), heap) == 2
+    assert choose(np.zeros(3), 1.0, 3, 1.0, np.nextafter(1.0, 0.0), heap, shares) == 2

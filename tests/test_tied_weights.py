@@ -28,6 +28,7 @@ def batch(lengths=(9, 7), n=5):
     return Sequences.from_list(x), rng.integers(0, 6, sum(lengths))
 
 
+@pytest.mark.interpreter
 @pytest.mark.parametrize(("hidden_size", "projected"), [(4, False), (7, True)])
 def test_outputs_are_products_with_the_table(hidden_size, projected):
     network = make_network(hidden_size)

@@ -61,6 +61,9 @@ def add(commands: Any) -> None:
     )
     train.add_argument("--embedding", type=_positive, default=64, metavar="N", help="(default: %(default)s)")
     train.add_argument("--tied", action="store_true", help="the readout's weights are the embedding's")
+    train.add_argument(
+        "--sampled-softmax", type=_positive, metavar="N", help="train with N drawn outputs, for large vocabularies"
+    )
     train.add_argument("--dropout", type=_share, default=0.0, metavar="P", help="(default: %(default)s)")
     train.add_argument("--batch-size", type=_positive, default=64, metavar="N", help="streams (default: %(default)s)")
     train.add_argument(
@@ -136,6 +139,7 @@ def _train(chosen: argparse.Namespace) -> int:
             cell=chosen.cell,
             embedding_dim=chosen.embedding,
             tied_weights=chosen.tied,
+            sampled_softmax=chosen.sampled_softmax,
             dropout=chosen.dropout if len(chosen.units) > 1 else 0.0,
             output_dropout=chosen.dropout,
             batch_size=chosen.batch_size,

@@ -94,7 +94,7 @@ def write(
     ------
     piece : str, or list of symbols
     """
-    state, logits = compiled.initial_state(), np.empty(compiled.n_outputs)
+    state, logits, shares = compiled.initial_state(), np.empty(compiled.n_outputs), np.empty(compiled.n_outputs)
     heap, x = np.empty(compiled.n_outputs, dtype=np.int64), np.empty(1)
     functions = SYMBOLS[compiled.cell]
     functions.read(compiled.parameters, state, read[:-1], logits, x)
@@ -106,7 +106,7 @@ def write(
         if not len(ids):
             ids = np.empty(int(min(at_a_time, left)), dtype=np.int64)
             uniforms = rng.random_sample(len(ids))
-            functions.generate(compiled.parameters, state, before, *manner, uniforms, ids, logits, heap, x)
+            functions.generate(compiled.parameters, state, before, *manner, uniforms, ids, logits, heap, shares, x)
         left -= len(ids)
         before = ids[-1]
         over = False

@@ -24,6 +24,7 @@ from numrnn.estimators.base import RecurrentEstimator
 from numrnn.estimators.validation import check_sizes_and_threads, hidden_sizes_of
 from numrnn.kernels.cpu.sampling import SYMBOLS
 from numrnn.language.generation import CHUNK, check_arguments, write
+from numrnn.language.streams import SymbolStream
 from numrnn.language.symbols import Splitter, Vocabulary, texts_of
 from numrnn.network import Network
 from numrnn.packing import Sequences
@@ -63,6 +64,10 @@ class RNNLanguageModel(BaseEstimator):
         Whether the vectors of the symbols are also the weights of the readout [3]_, which then has few parameters of
         its own: worth it where the vocabulary is large. If the top layer has other than `embedding_dim` units, a dense
         layer of that size stands between them.
+    sampled_softmax : int or None, default=None
+        Train the readout with so many outputs drawn anew for every minibatch, of which the more frequent are the more
+        likely, in place of all outputs [4]_. Judging and writing always see all. Worth it from some thousand symbols
+        on; `loss_curve_` is then that of the drawn outputs, which is lower than that of all.
     cell : {"lstm", "gru", "rnn"}, default="lstm"
     residual : bool, default=False
         Whether the input of a layer is added to its output, from the second layer up.
@@ -118,6 +123,7 @@ class RNNLanguageModel(BaseEstimator):
     .. [2] Pascanu, R., Mikolov, T. and Bengio, Y. (2013). On the difficulty of training recurrent neural networks.
        ICML.
     .. [3] Press, O. and Wolf, L. (2017). Using the output embedding to improve language models. EACL.
+    .. [4] Jean, S. et al. (2015). On using very large target vocabulary for neural machine translation. ACL.
 
     Examples
     --------
@@ -162,6 +168,7 @@ class RNNLanguageModel(BaseEstimator):
         "min_df": [Interval(Real, 0, None, closed="left")],
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
         "tied_weights": ["boolean"],
+        "sampled_softmax": [Interval(Integral, 1, None, closed="left"), None],
         "solver": [StrOptions({"adam", "adamw", "sgd", "rmsprop"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "bptt_steps": [Interval(Integral, 1, None, closed="left")],
@@ -187,6 +194,7 @@ class RNNLanguageModel(BaseEstimator):
         min_df: int | float = 1,
         embedding_dim: int = 64,
         tied_weights: bool = False,
+        sampled_softmax: int | None = None,
         cell: str = "lstm",
         residual: bool = False,
         dropout: float = 0.0,
@@ -217,6 +225,7 @@ class RNNLanguageModel(BaseEstimator):
         self.min_df = min_df
         self.embedding_dim = embedding_dim
         self.tied_weights = tied_weights
+        self.sampled_softmax = sampled_softmax
         self.cell = cell
         self.residual = residual
         self.dropout = dropout
@@ -434,6 +443,7 @@ class RNNLanguageModel(BaseEstimator):
             loss="cross_entropy",
             embeddings=((0, n_symbols, int(self.embedding_dim)),),
             tied_weights=bool(self.tied_weights),
+            n_samples=None if self.sampled_softmax is None else int(self.sampled_softmax),
             residual=bool(self.residual),
             dropout=float(self.dropout),
             input_dropout=float(self.input_dropout),
@@ -497,11 +507,11 @@ class RNNLanguageModel(BaseEstimator):
         read = SYMBOLS[compiled.cell].log_likelihoods
 
         def judge(first: int, last: int) -> None:
-            logits, x = np.empty(compiled.n_outputs), np.empty(1)
+            logits, shares, x = np.empty(compiled.n_outputs), np.empty(compiled.n_outputs), np.empty(1)
             state = compiled.initial_state()
             for ids, values in zip(texts[first:last], made[first:last], strict=True):
                 state[:] = 0
-                read(compiled.parameters, state, ids, logits, x, values)
+                read(compiled.parameters, state, ids, logits, shares, x, values)
 
         with Workers(self.n_jobs) as workers:
             n_parts = min(workers.n, len(texts))
@@ -670,6 +680,55 @@ class RNNLanguageModel(BaseEstimator):
         read = drawn if len(drawn) else vocabulary.beginning(prompt)
         return write(compiled, vocabulary, read, drawn, length, manner, rng, stop, at_a_time)
 
+    # ------------------------------------------------------------------------------------------------ symbol by symbol
+    def compile(self) -> CompiledNetwork:
+        """The network for compiled code: arrays and functions to be used in your own ``@njit`` functions.
+
+        Returns
+        -------
+        compiled : CompiledNetwork
+            From the number of a symbol, its place in `symbols_`, to the probabilities of the next one, in that order.
+            A text of a model of several texts begins with the last symbol, the boundary.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the model is not fitted.
+        """
+        check_is_fitted(self)
+        return self._compile_with("softmax")
+
+    def stream(self, n_streams: int | None = None) -> SymbolStream:
+        """A text that is given one symbol at a time, or several texts side by side.
+
+        Parameters
+        ----------
+        n_streams : int, default=None
+            Number of independent texts.
+
+        Returns
+        -------
+        stream : SymbolStream
+            After each `update` it returns what `predict_proba` would for the symbols so far.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the model is not fitted.
+
+        Examples
+        --------
+        >>> from numrnn import RNNLanguageModel
+        >>> model = RNNLanguageModel((8,), batch_size=4, bptt_steps=20, max_iter=2, tol=0.0, random_state=0)
+        >>> model = model.fit("how much wood would a woodchuck chuck " * 20)
+        >>> stream = model.stream()
+        >>> for symbol in "a wood":
+        ...     probabilities = stream.update(symbol)
+        >>> bool((abs(probabilities - model.predict_proba(["a wood"])[0]) < 1e-9).all())
+        True
+        """
+        return SymbolStream(self.compile(), self._vocabulary, n_streams)
+
     # ------------------------------------------------------------------------------------------------------- reading
     def _read(self, ids: NDArray[np.int64], logits: NDArray[np.float64]) -> None:
         compiled = self._compile()
@@ -677,26 +736,30 @@ class RNNLanguageModel(BaseEstimator):
         read(compiled.parameters, compiled.initial_state(), ids, logits, np.empty(1))
 
     def _compile(self) -> CompiledNetwork:
-        """The network for one symbol after the other. It never writes the unknown symbol unless it has seen it."""
+        """The network from a symbol to the logits of the next one."""
         if self._compiled is None:
-            network = self._network
-            weight, bias = network.readout_parameters()
-            arrays = {**network.parameters, "weight_out": weight, "bias_out": bias}
-            parameters = Parameters({name: array.shape for name, array in arrays.items()}, network.dtype)
-            for name, array in arrays.items():
-                parameters[name][...] = array
-            if not self._knows_unknown:
-                parameters["bias_out"][UNKNOWN] = -1e30
-            self._compiled = compile_network(
-                network.cell,
-                network.stack.input_size,
-                network.hidden_sizes,
-                parameters,
-                residual=network.residual,
-                head="linear",
-                embeddings=network.embeddings,
-            )
+            self._compiled = self._compile_with("linear")
         return self._compiled
+
+    def _compile_with(self, head: str) -> CompiledNetwork:
+        """The network for one symbol after the other. It never expects the unknown symbol unless it has seen it."""
+        network = self._network
+        weight, bias = network.readout_parameters()
+        arrays = {**network.parameters, "weight_out": weight, "bias_out": bias}
+        parameters = Parameters({name: array.shape for name, array in arrays.items()}, network.dtype)
+        for name, array in arrays.items():
+            parameters[name][...] = array
+        if not self._knows_unknown:
+            parameters["bias_out"][UNKNOWN] = -1e30
+        return compile_network(
+            network.cell,
+            network.stack.input_size,
+            network.hidden_sizes,
+            parameters,
+            residual=network.residual,
+            head=head,
+            embeddings=network.embeddings,
+        )
 
 
 def _one_by_one(parts: list[NDArray[np.int64]], boundary: list[int], dtype: Any) -> tuple[Sequences, NDArray[np.int64]]:

@@ -165,7 +165,8 @@ def train(
             epoch_begin[:] = parameters
             rate = state.schedule(state.n_epochs - state.schedule_begin)
             order, bounds = divide(data.lengths, size, shuffle=shuffle, rng=rng)
-            seeds = rng.randint(0, 2**31 - 1, size=len(bounds)).tolist() if network.uses_dropout else [0] * len(bounds)
+            random = network.uses_random_numbers
+            seeds = rng.randint(0, 2**31 - 1, size=len(bounds)).tolist() if random else [0] * len(bounds)
             try:
                 loss_sum = trainer.epoch(Minibatches(order, bounds, seeds), rate)
             except NotFinite as error:
@@ -325,7 +326,7 @@ def _train_lbfgs(
     if network.dtype != np.float64:
         sequences = Sequences(sequences.values.astype(np.float64), sequences.starts, sequences.lengths)
     targets = data.targets if data.targets.dtype == np.int64 else data.targets.astype(np.float64)
-    seed = int(rng.randint(0, 2**31 - 1)) if network.uses_dropout else 0
+    seed = int(rng.randint(0, 2**31 - 1)) if network.uses_random_numbers else 0
     progress = Progress(max_iter, len(sequences), verbose=verbose)
 
     def evaluate(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:

@@ -11,12 +11,34 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
+from numrnn.kernels.activations import exp
 from numrnn.kernels.cpu.streaming import STREAMING
 from numrnn.kernels.jit import kernel, specialize
+from numrnn.kernels.simd import lanes, load, load_partial, store, store_partial, where_positive, zeros_like
 
 __all__ = ["SYMBOLS", "choose"]
 
 step: Any = None
+
+# Below, exponentials are zero: nothing that cannot be must ever be drawn.
+_LOWEST = 708.0
+
+
+@kernel
+def _exponentials(logits, largest, temperature, shares):
+    """shares[i] = exp((logits[i] - largest) / temperature); returns their sum, in the order of the ids."""
+    n_ids, n_lanes = len(logits), lanes(shares)
+    whole = n_ids - n_ids % n_lanes
+    for i in range(0, whole, n_lanes):
+        x = (load(logits, i) - largest) / temperature
+        store(shares, i, where_positive(x + _LOWEST, exp(x), zeros_like(x)))
+    if whole < n_ids:
+        x = (load_partial(logits, whole, n_ids - whole) - largest) / temperature
+        store_partial(shares, whole, n_ids - whole, where_positive(x + _LOWEST, exp(x), zeros_like(x)))
+    total = 0.0
+    for i in range(n_ids):
+        total += shares[i]
+    return total
 
 
 @kernel
@@ -38,12 +60,12 @@ def _sift_down(logits, heap, root, size):
 
 
 @kernel
-def choose(logits, temperature, top_k, top_p, uniform, heap):
+def choose(logits, temperature, top_k, top_p, uniform, heap, shares):
     """An id, from the logits of all: drawn with probability proportional to exp(logit / temperature).
 
     Of all ids only the `top_k` most probable, and of those only the fewest that together have the share `top_p` of the
     probability (Holtzman et al. 2020), can be drawn. At temperature 0 the most probable one is. uniform: in [0, 1).
-    heap: int64 (n_ids,), scratch. logits: float64.
+    heap: int64 (n_ids,), shares: float64 (n_ids,), scratch. logits: float64.
     """
     n_ids = len(logits)
     best = 0
@@ -53,14 +75,12 @@ def choose(logits, temperature, top_k, top_p, uniform, heap):
     if temperature == 0:
         return best
     largest = logits[best]
-    total = 0.0
-    for i in range(n_ids):
-        total += math.exp((logits[i] - largest) / temperature)
+    total = _exponentials(logits, largest, temperature, shares)
     if top_k >= n_ids and top_p >= 1:
         wanted = uniform * total
         reached = 0.0
         for i in range(n_ids):
-            reached += math.exp((logits[i] - largest) / temperature)
+            reached += shares[i]
             if wanted < reached:
                 return i
         return best
@@ -77,7 +97,7 @@ def choose(logits, temperature, top_k, top_p, uniform, heap):
         heap[0] = heap[size]
         heap[size] = top
         _sift_down(logits, heap, 0, size)
-        mass += math.exp((logits[top] - largest) / temperature)
+        mass += shares[top]
         if top_k >= n_ids and mass >= top_p * total:
             break
     if top_k < n_ids:
@@ -87,33 +107,33 @@ def choose(logits, temperature, top_k, top_p, uniform, heap):
     last = n_ids
     while last > size and taken < top_p * total:
         last -= 1
-        taken += math.exp((logits[heap[last]] - largest) / temperature)
+        taken += shares[heap[last]]
     wanted = uniform * taken
     reached = 0.0
     for place in range(n_ids - 1, last - 1, -1):
-        reached += math.exp((logits[heap[place]] - largest) / temperature)
+        reached += shares[heap[place]]
         if wanted < reached:
             return heap[place]
     return best
 
 
-def _generate(parameters, state, before, temperature, top_k, top_p, uniforms, ids, logits, heap, x):
+def _generate(parameters, state, before, temperature, top_k, top_p, uniforms, ids, logits, heap, shares, x):
     """Read the id `before`, draw one, read it, and so on: as many as `ids` has.
 
     parameters, state: as for `streaming`, of a network from ids to logits. uniforms: float64 (n,). ids: int64 (n,),
-    written. logits: float64 (n_ids,), heap: int64 (n_ids,), x: float64 (1,), scratch.
+    written. logits, shares: float64 (n_ids,), heap: int64 (n_ids,), x: float64 (1,), scratch.
     """
     x[0] = before
     for t in range(len(ids)):
         step(parameters, state, x, logits)
-        ids[t] = choose(logits, temperature, top_k, top_p, uniforms[t], heap)
+        ids[t] = choose(logits, temperature, top_k, top_p, uniforms[t], heap, shares)
         x[0] = ids[t]
 
 
-def _log_likelihoods(parameters, state, ids, logits, x, log_likelihoods):
+def _log_likelihoods(parameters, state, ids, logits, shares, x, log_likelihoods):
     """Write the logarithm of the probability of every id but the first, given those before it.
 
-    parameters, state, logits, x: as for `_generate`. ids: int64 (n,), log_likelihoods: float64 (n - 1,).
+    parameters, state, logits, shares, x: as for `_generate`. ids: int64 (n,), log_likelihoods: float64 (n - 1,).
     """
     n_ids = len(logits)
     for t in range(len(ids) - 1):
@@ -122,9 +142,7 @@ def _log_likelihoods(parameters, state, ids, logits, x, log_likelihoods):
         largest = logits[0]
         for i in range(1, n_ids):
             largest = max(largest, logits[i])
-        total = 0.0
-        for i in range(n_ids):
-            total += math.exp(logits[i] - largest)
+        total = _exponentials(logits, largest, 1.0, shares)
         log_likelihoods[t] = logits[ids[t + 1]] - largest - math.log(total)
 
 
