@@ -16,10 +16,11 @@ def say(text: str) -> None:
 
 
 def epoch_row(
-    who: str, epoch: int, loss: float, judged: float, rate: float, unit: str = "characters"
-) -> dict[str, float]:
+    who: str, epoch: int, loss: float, judged: float | None, rate: float, unit: str = "characters"
+) -> dict[str, Any]:
     """What one epoch was, printed."""
-    say(f"{who}, epoch {epoch + 1}: loss {loss:.4f}, validation {judged:.4f}, {rate:,.0f} {unit}/s")
+    validation = "" if judged is None else f"validation {judged:.4f}, "
+    say(f"{who}, epoch {epoch + 1}: loss {loss:.4f}, {validation}{rate:,.0f} {unit}/s")
     return {"loss": loss, "validation": judged, f"{unit}_per_second": rate}
 
 
