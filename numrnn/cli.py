@@ -108,7 +108,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("numrnn: interrupted", file=sys.stderr)
         return 130
-    except (OSError, ValueError, TypeError, FloatingPointError, ImportError) as error:
+    except OSError as error:
+        told = f"{error.strerror}: {error.filename!r}" if error.strerror and error.filename else str(error)
+        print(f"numrnn: error: {told}", file=sys.stderr)
+        return 1
+    except (ValueError, TypeError, FloatingPointError, ImportError) as error:
         print(f"numrnn: error: {error}", file=sys.stderr)
         return 1
 

@@ -151,6 +151,14 @@ def test_other_forms_of_time(capsys):
     assert rows[0]["day"] == "2024-03-02 08:00:00"
 
 
+def test_months_and_business_days_are_regular_steps(capsys):
+    for frequency, following in (("MS", "2030-01-01"), ("B", "2020-04-06")):
+        times = pd.date_range("2020-01-01", periods=120 if frequency == "MS" else 68, freq=frequency)
+        pd.DataFrame({"when": times, "x": np.arange(len(times)) % 6}).to_csv("x.csv", index=False)
+        rows, _ = run(capsys, "forecast", "x.csv", "--column", "x", "--horizon", "1", *QUICK)
+        assert rows[0]["when"] == following
+
+
 def test_parquet_is_the_same_table(capsys):
     pytest.importorskip("pyarrow")
     table = daily()
@@ -171,7 +179,8 @@ def test_missing_values_and_gaps(capsys):
     assert "missing" in fails(capsys, *arguments, *QUICK, "--missing", "raise")
     table.drop(index=[70, 71]).to_csv("sales.csv", index=False)
     error = fails(capsys, *arguments, *QUICK)
-    assert "2024-03-10 00:00:00 is followed by 2024-03-13 00:00:00. Give frequency" in error
+    assert "have a gap: 2024-03-13 in row 71 (line 72) follows 2024-03-10, but most steps are 1 days" in error
+    assert "--frequency" in error
     rows, _ = run(capsys, *arguments, *QUICK, "--frequency", "D")
     assert len(rows) == 2
 
@@ -183,7 +192,16 @@ def test_missing_values_and_gaps(capsys):
         (lambda text: text, ["--column", "sales", "--covariates", "rain"], "has no column 'rain'"),
         (lambda text: text.replace("50.0,0", "much,0", 1), ["--column", "sales"], "has 'much' in row 1 (line 2)"),
         (lambda text: text, ["--column", "date"], "has '2024-01-01' in row 1 (line 2), where a number"),
-        (lambda text: text.replace("01-02", "01-01", 1), ["--column", "sales"], "is there twice"),
+        (
+            lambda text: text.replace("01-02", "01-01", 1),
+            ["--column", "sales"],
+            "2024-01-01 in row 2 (line 3) is there twice",
+        ),
+        (
+            lambda text: text.replace("01-03", "01-01", 1),
+            ["--column", "sales"],
+            "row 3 (line 4) comes after 2024-01-02",
+        ),
         (lambda text: text.replace("01-03", "13-03", 1), ["--column", "sales"], "'2024-13-03' in row 3 (line 4)"),
         (lambda text: text[:200], ["--column", "sales"], "is too short"),
         (lambda text: text, ["--column", "sales", "--plot", "a.doc"], "must end in one of"),

@@ -337,6 +337,7 @@ def forecast_by_model(model: Any, chosen: argparse.Namespace) -> None:
         raise ValueError(f"{str(chosen.model)!r} forecasts several series: --id and --column must name their columns")
     if chosen.id and not long:
         raise ValueError(f"{str(chosen.model)!r} forecasts one series: there is no --id")
+    chosen.frequency = chosen.frequency or model.frequency
     form = history.forms[0]
     column = chosen.column or str(form.columns)
     covariates = [str(name) for name in model._covariate_names or []]

@@ -84,6 +84,7 @@ def add(commands: Any) -> None:
     predict.add_argument("--column", metavar="COL", help="what is forecast (default: as it was called in training)")
     predict.add_argument("--horizon", type=positive, metavar="N", help="time steps to forecast (default: as trained)")
     add_series(predict)
+    predict.add_argument("--frequency", metavar="F", help="of the time steps; times that are not there are missing")
     forecast.add_results(predict)
     predict.add_argument("--quiet", action="store_true", help="say nothing on standard error but warnings and errors")
 

@@ -109,6 +109,8 @@ def read_series(
     if not time and chosen.id:  # every series counts its own rows
         index = pandas.Series(names[0]).groupby(names[0], sort=False).cumcount().to_numpy() + 1
     label = time[0] if len(time) == 1 else ("time" if time else "row")
+    if time:
+        _check_order(table, index, names[0] if chosen.id else None, chosen.frequency, pandas)
 
     past = ~np.isnan(values) if known else np.ones(len(table), dtype=np.bool_)
     if not chosen.id:
@@ -137,6 +139,37 @@ def read_series(
     missing = f"; {n_missing:,} of them empty" if n_missing else ""
     tell(chosen, f"{pluralize(int(past.sum()), 'time step')} of {column!r}{series}{span}{missing}")
     return Series(y, X[past] if covariates else None, future, label)
+
+
+def _check_order(table: Table, index: Any, names: list[str] | None, frequency: str | None, pandas: Any) -> None:
+    """Times must follow one another in equal steps, unless a frequency says which of them are not there.
+
+    The forecaster looks at this, too, but knows no rows.
+    """
+    series = np.zeros(len(index), dtype=np.int64) if names is None else pandas.factorize(np.array(names))[0]
+    for number in range(series.max() + 1):
+        rows = np.flatnonzero(series == number)
+        times = index[rows]
+        whose = "" if names is None else f" of {names[rows[0]]!r}"
+        steps = times[1:] - times[:-1]
+        wrong = np.flatnonzero(np.asarray(times[1:] <= times[:-1]))
+        if len(wrong):
+            row, before = int(rows[wrong[0] + 1]), int(rows[wrong[0]])
+            now, last = format_times([index[row], index[before]])
+            what = "is there twice" if now == last else f"comes after {last}"
+            raise ValueError(
+                f"{table.name}: the time {now}{whose} in {table.place(row)} {what}; rows must be in the order of time"
+            )
+        regular = len(times) < 3 or (steps == steps[0]).all()
+        if frequency is None and not regular and (not hasattr(times, "freq") or pandas.infer_freq(times) is None):
+            usual = pandas.Series(steps).mode().iloc[0]
+            first = int(np.argmax(np.asarray(steps != usual)))
+            row = int(rows[first + 1])
+            now, last = format_times([index[row], index[rows[first]]])
+            raise ValueError(
+                f"{table.name}: the times{whose} have a gap: {now} in {table.place(row)} follows {last}, but most "
+                f"steps are {usual}. --frequency takes what is not there as missing, --no-time rows for time steps"
+            )
 
 
 def format_times(times: Iterable[Any]) -> list[Any]:
