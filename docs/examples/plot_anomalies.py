@@ -3,7 +3,7 @@ Anomalies by the errors of a forecast
 =====================================
 
 What a forecast does not expect is an anomaly. A series with a daily rhythm is forecast one step ahead; where the error is larger
-than nearly all errors in a part of the series without anomalies, something happened.
+than any in a part of the series without anomalies, something happened.
 """
 
 # %%
@@ -37,7 +37,7 @@ model.fit(windows[:n_train], temperature[length:half])
 # ----------------------
 scores = np.full(len(t), np.nan)
 scores[length:] = np.abs(temperature[length:] - model.predict(windows))
-threshold = 1.5 * np.nanmax(scores[:half])
+threshold = np.nanmax(scores[:half])
 
 from numrnn.plots import AnomalyScoresDisplay
 
