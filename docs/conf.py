@@ -34,4 +34,3 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "copyfile_regex": "",
 }
-suppress_warnings = ["config.cache"]
