@@ -13,7 +13,7 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from numrnn import LSTM, RNNClassifier, inspection
+from numrnn import LSTM, RNNClassifier, RNNForecaster, inspection
 from numrnn.plots import (
     AnomalyScoresDisplay,
     AttentionDisplay,
@@ -134,6 +134,37 @@ def test_forecast_refuses_intervals_that_are_none():
     ):
         with pytest.raises(ValueError, match=message):
             ForecastDisplay(None, [1.0], intervals=intervals)
+
+
+def test_forecast_of_a_forecaster_with_its_own_intervals():
+    index = pd.date_range("2024-01-01", periods=80, freq="D", name="day")
+    y = pd.Series(np.sin(np.arange(80.0)), index, name="level")
+    settings = {"horizon": 4, "window_length": 6, "max_iter": 1, "calibration_fraction": 0.5, "random_state": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        one = RNNForecaster((3,), **settings).fit(y)
+        several = RNNForecaster((3,), **settings).fit([y.to_numpy(), y.to_numpy()[::-1]])
+        long = pd.concat([pd.DataFrame({"unique_id": name, "ds": index, "y": y.to_numpy()}) for name in "ab"])
+        named = RNNForecaster((3,), **settings).fit(long)
+        targets = RNNForecaster((3,), **settings).fit(np.stack([y, y, y], axis=1))
+    display = ForecastDisplay.from_forecaster(one, 3, history=y[-10:], coverages=(0.5,))
+    np.testing.assert_array_equal(display.lines_[0].get_ydata(), one.predict(3))
+    np.testing.assert_array_equal(display.intervals[0.5][1], one.predict_interval(3, 0.5)["upper"])
+    assert display.time[0] == np.datetime64("2024-03-21")
+    assert display.ax_.get_title() == "RNNForecaster"
+    display = ForecastDisplay.from_forecaster(several, series=1, y_true=[0, 0, 0, 0])
+    np.testing.assert_array_equal(display.y_pred, several.predict()[1])
+    np.testing.assert_array_equal(display.intervals[0.9][0], several.predict_interval()[1][:, 0])
+    display = ForecastDisplay.from_forecaster(named, series="b")
+    np.testing.assert_array_equal(display.y_pred, named.predict()["y"][4:])
+    for forecaster, series, message in (
+        (one, 0, "series must be None"),
+        (several, None, "one of the 2 series, got None"),
+        (named, "c", "series must be one of 'a', 'b', got 'c'"),
+        (targets, None, "the forecaster has several"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ForecastDisplay.from_forecaster(forecaster, series=series)
 
 
 def test_residuals_over_time():

@@ -10,12 +10,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from numrnn.commands.arguments import add_command, positive, rate, share
+
 __all__ = ["add", "run"]
 
 _EXAMPLES = """examples:
-  numrnn text train book.txt --output book.model
-  numrnn text train book.txt --units 256 256 --dropout 0.2 --epochs 20 --sample 200 --output book.model
-  numrnn text train book.txt --resume book.latest --checkpoint book.latest --output book.model
+  numrnn text train book.txt --save book.model
+  numrnn text train book.txt --units 256 256 --dropout 0.2 --epochs 20 --sample 200 --save book.model
+  numrnn text train book.txt --resume book.latest --checkpoint book.latest --save book.model
   numrnn text score book.model other.txt
   numrnn text sample book.model --prompt "It was " --length 500 --temperature 0.8
 """
@@ -25,52 +27,37 @@ _EXAMPLES = """examples:
 _FIRST = 200
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
-
-
-def _share(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, got {text}")
-    return number
-
-
 def add(commands: Any) -> None:
     """Add the command to those of the parser."""
-    parser = commands.add_parser(
-        "text",
-        help="train a language model on a text file, judge text by it, write text with it",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=_EXAMPLES,
+    parser = add_command(
+        commands, "text", "train a language model on a text file, judge text by it, write text with it", _EXAMPLES
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="action")
 
-    train = actions.add_parser("train", help="train a model on a file; the best epoch's is written to --output")
+    train = actions.add_parser("train", help="train a model on a file; the best epoch's is written to --save")
     train.add_argument("file", type=Path, metavar="FILE", help="UTF-8 text")
-    train.add_argument("--output", type=Path, required=True, metavar="MODEL", help="where to write the model")
+    train.add_argument(
+        "--save", "--output", dest="output", type=Path, required=True, metavar="MODEL", help="where to write the model"
+    )
     train.add_argument("--lines", action="store_true", help="every line is a text by itself, such as a name")
     train.add_argument("--analyzer", choices=("char", "word"), default="char", help="symbols (default: %(default)s)")
-    train.add_argument("--max-symbols", type=_positive, metavar="N", help="size of the vocabulary; others are unknown")
+    train.add_argument("--max-symbols", type=positive, metavar="N", help="size of the vocabulary; others are unknown")
     train.add_argument("--cell", choices=("lstm", "gru", "rnn"), default="lstm", help="(default: %(default)s)")
     train.add_argument(
-        "--units", type=_positive, nargs="+", default=[128], metavar="N", help="of each layer (default: 128)"
+        "--units", type=positive, nargs="+", default=[128], metavar="N", help="of each layer (default: 128)"
     )
-    train.add_argument("--embedding", type=_positive, default=64, metavar="N", help="(default: %(default)s)")
+    train.add_argument("--embedding", type=positive, default=64, metavar="N", help="(default: %(default)s)")
     train.add_argument("--tied", action="store_true", help="the readout's weights are the embedding's")
     train.add_argument(
-        "--sampled-softmax", type=_positive, metavar="N", help="train with N drawn outputs, for large vocabularies"
+        "--sampled-softmax", type=positive, metavar="N", help="train with N drawn outputs, for large vocabularies"
     )
-    train.add_argument("--dropout", type=_share, default=0.0, metavar="P", help="(default: %(default)s)")
-    train.add_argument("--batch-size", type=_positive, default=64, metavar="N", help="streams (default: %(default)s)")
+    train.add_argument("--dropout", type=share, default=0.0, metavar="P", help="(default: %(default)s)")
+    train.add_argument("--batch-size", type=positive, default=64, metavar="N", help="streams (default: %(default)s)")
     train.add_argument(
-        "--bptt-steps", type=_positive, default=100, metavar="N", help="symbols of a window (default: %(default)s)"
+        "--bptt-steps", type=positive, default=100, metavar="N", help="symbols of a window (default: %(default)s)"
     )
-    train.add_argument("--epochs", type=_positive, default=10, metavar="N", help="(default: %(default)s)")
-    train.add_argument("--learning-rate", type=float, default=2e-3, metavar="R", help="(default: %(default)s)")
+    train.add_argument("--epochs", type=positive, default=10, metavar="N", help="(default: %(default)s)")
+    train.add_argument("--learning-rate", type=rate, default=2e-3, metavar="R", help="(default: %(default)s)")
     train.add_argument(
         "--schedule",
         choices=("constant", "step", "cosine"),
@@ -78,11 +65,9 @@ def add(commands: Any) -> None:
         help="of the learning rate (default: %(default)s)",
     )
     train.add_argument(
-        "--validation", type=_share, default=0.1, metavar="P", help="share of the text held out (default: %(default)s)"
+        "--validation", type=share, default=0.1, metavar="P", help="share of the text held out (default: %(default)s)"
     )
-    train.add_argument(
-        "--sample", type=_positive, metavar="N", help="show N symbols that the model writes, every epoch"
-    )
+    train.add_argument("--sample", type=positive, metavar="N", help="show N symbols that the model writes, every epoch")
     train.add_argument("--checkpoint", type=Path, metavar="MODEL", help="write the newest state here after every epoch")
     train.add_argument("--resume", type=Path, metavar="MODEL", help="go on from a checkpoint, with its settings")
     train.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
@@ -95,14 +80,12 @@ def add(commands: Any) -> None:
     sample = actions.add_parser("sample", help="write text to the standard output")
     sample.add_argument("model", type=Path, metavar="MODEL")
     sample.add_argument("--prompt", default="", metavar="TEXT", help="the beginning; it is not repeated")
-    sample.add_argument("--length", type=_positive, default=500, metavar="N", help="symbols (default: %(default)s)")
+    sample.add_argument("--length", type=positive, default=500, metavar="N", help="symbols (default: %(default)s)")
     sample.add_argument("--temperature", type=float, default=1.0, metavar="T", help="(default: %(default)s)")
-    sample.add_argument("--top-k", type=_positive, metavar="N", help="draw among the N most probable symbols")
+    sample.add_argument("--top-k", type=positive, metavar="N", help="draw among the N most probable symbols")
     sample.add_argument("--top-p", type=float, metavar="P", help="draw among the most probable with the share P")
     sample.add_argument("--stop", metavar="TEXT", help="end before this string")
-    sample.add_argument(
-        "--number", type=_positive, default=1, metavar="N", help="texts to write (default: %(default)s)"
-    )
+    sample.add_argument("--number", type=positive, default=1, metavar="N", help="texts to write (default: %(default)s)")
     sample.add_argument("--seed", type=int, metavar="N", help="write the same text again")
 
 

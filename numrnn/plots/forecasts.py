@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def _pale(colour: Any, share: float) -> tuple[float, ...]:
 class ForecastDisplay:
     """A forecast over time with its intervals, beside what was measured.
 
-    Make it with `from_estimator` or `from_predictions`.
+    Make it with `from_forecaster`, `from_estimator` or `from_predictions`.
 
     Parameters
     ----------
@@ -166,6 +166,77 @@ class ForecastDisplay:
         """
         name = name or type(estimator).__name__
         return cls.from_predictions(y, estimator.predict(X), time=time, name=name, unit=unit, ax=ax, **line_kw)
+
+    @classmethod
+    def from_forecaster(
+        cls,
+        forecaster: Any,
+        steps: int | None = None,
+        X: Any = None,
+        *,
+        series: Any = None,
+        y_true: ArrayLike | None = None,
+        history: ArrayLike | None = None,
+        coverages: Sequence[float] = (0.5, 0.9),
+        name: str | None = None,
+        unit: str | None = None,
+        ax: Axes | None = None,
+        **line_kw: Any,
+    ) -> ForecastDisplay:
+        """Draw what a forecaster says of the future.
+
+        Parameters
+        ----------
+        forecaster : RNNForecaster
+            Fitted on one target.
+        steps : int, default=None
+            How many to forecast; None is the horizon.
+        X : default=None
+            Future covariates, as for `predict`.
+        series : default=None
+            Which of several series: its number in a list, its `unique_id` in long format.
+        y_true : array-like of shape (steps,) or None, default=None
+            What came true, if it is known.
+        history : array-like of shape (n_before,) or None, default=None
+            What was measured before, such as the last part of y.
+        coverages : sequence of float, default=(0.5, 0.9)
+            Of the intervals; none if the forecaster has none to give.
+        name : str or None, default=None
+            Title of the plot; the name of the forecaster's class if None.
+        unit, ax, **line_kw
+            As for `from_predictions`.
+
+        Returns
+        -------
+        display : ForecastDisplay
+
+        Raises
+        ------
+        ValueError
+            If there are several series or targets and it is not clear which one is meant.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from numrnn import RNNForecaster
+        >>> from numrnn.plots import ForecastDisplay
+        >>> y = np.sin(np.arange(200) / 4)
+        >>> forecaster = RNNForecaster((8,), horizon=6, max_iter=5, tol=0.0, random_state=0).fit(y)
+        >>> display = ForecastDisplay.from_forecaster(forecaster, history=y[-30:], unit="level")
+        >>> sorted(display.bands_)
+        [0.5, 0.9]
+        """
+        forecast = _of_series(forecaster.predict(steps, X), series)
+        intervals = {}
+        for coverage in coverages:
+            bounds = _of_series(forecaster.predict_interval(steps, coverage, X), series)
+            lower, upper = (
+                (bounds["lower"], bounds["upper"]) if hasattr(bounds, "columns") else np.moveaxis(bounds, -1, 0)
+            )
+            intervals[coverage] = (lower, upper)
+        name = type(forecaster).__name__ if name is None else name
+        options: dict[str, Any] = {"history": history, "name": name, "unit": unit, "ax": ax}
+        return cls.from_predictions(y_true, forecast, intervals=intervals, **options, **line_kw)
 
     @classmethod
     def from_predictions(
@@ -457,6 +528,28 @@ class ResidualsDisplay:
         self.artists_ = list(ax.bar(lags, self.autocorrelation_, **options))
         ax.set(xlabel="lag (time steps)", ylabel="autocorrelation")
         ax.locator_params(axis="x", integer=True)
+
+
+def _of_series(result: Any, series: Any) -> Any:
+    """What a forecaster says of one of its series: a Series or an array, or for intervals a table of their ends."""
+    if isinstance(result, list):
+        if series is None and len(result) > 1:
+            raise ValueError(f"series must be the number of one of the {len(result)} series, got None")
+        result = result[0 if series is None else series]
+    elif "unique_id" in getattr(result, "columns", ()):
+        names = list(result["unique_id"].unique())
+        if series is None and len(names) == 1:
+            series = names[0]
+        if series not in names:
+            raise ValueError(f"series must be one of {', '.join(map(repr, names))}, got {series!r}")
+        result = result[result["unique_id"] == series].set_index("ds").drop(columns="unique_id")
+        result = result.get("y", result)
+    elif series is not None:
+        raise ValueError(f"series must be None, for there is one series, got {series!r}")
+    several = np.ndim(result) > 2 or (hasattr(result, "columns") and set(result.columns) != {"lower", "upper"})
+    if several or (np.ndim(result) == 2 and not hasattr(result, "columns") and np.shape(result)[1] != 2):
+        raise ValueError("a figure shows one target, but the forecaster has several")
+    return result
 
 
 _METRICS = {
