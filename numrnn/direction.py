@@ -53,12 +53,14 @@ class Dropout:
 
     def apply(self, flat: NDArray, n_rows: int, n_columns: int, pitch: int, stream: int) -> None:
         """Multiply rows of a matrix by the mask that belongs to the stream, a number below 2**32."""
-        if n_rows == 0:
-            return
+        if n_rows:
+            dropout(flat, n_rows, n_columns, pitch, *self.mask(stream, flat.dtype))
+
+    def mask(self, stream: int, dtype: np.dtype) -> tuple[np.uint32, np.uint32, np.uint32, Any]:
+        """What determines the mask of a stream: seed, stream, threshold, and the factor of what is kept."""
         threshold = min(round(self.probability * 2**32), 2**32 - 1)
-        scale = np.asarray(1 / (1 - self.probability), dtype=flat.dtype)[()]
-        key = np.uint32(self.seed & 0xFFFFFFFF), np.uint32(stream)
-        dropout(flat, n_rows, n_columns, pitch, *key, np.uint32(threshold), scale)
+        scale = np.asarray(1 / (1 - self.probability), dtype=dtype)[()]
+        return np.uint32(self.seed & 0xFFFFFFFF), np.uint32(stream), np.uint32(threshold), scale
 
 
 class Rows(NamedTuple):
