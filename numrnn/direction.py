@@ -274,14 +274,18 @@ class Direction:
         else:
             run.input_panels = self._nothing
 
+    @property
+    def mask_stream(self) -> int:
+        """The stream of the masks of the recurrent states."""
+        return _RECURRENT_STREAM + 2 * self.key[0] + self.reverse
+
     def draw_mask(self, run: DirectionPass, recurrent_dropout: Dropout) -> None:
         """Choose the units of the hidden state that the recurrent product of a pass does not see."""
         assert run.mask is not None
         packing = run.packing
         # Drawn in the caller's order of the sequences, which is the same in every window of time.
         masks = np.ones((packing.n_sequences, self.padded), dtype=self.dtype)
-        stream = _RECURRENT_STREAM + 2 * self.key[0] + self.reverse
-        recurrent_dropout.apply(masks.reshape(-1), packing.n_sequences, self.padded, self.padded, stream)
+        recurrent_dropout.apply(masks.reshape(-1), packing.n_sequences, self.padded, self.padded, self.mask_stream)
         np.take(masks, packing.order, axis=0, out=run.mask.reshape(masks.shape))
 
     def packed_size(self, units: int) -> int:

@@ -47,6 +47,8 @@ LEVELS = (
     ("numrnn.backpropagation",),
     ("numrnn.network",),
     ("numrnn.training",),
+    ("numrnn.cuda",),
+    ("numrnn.devices",),
     ("numrnn.text",),
     ("numrnn.estimators",),
     ("numrnn.forecasting",),

@@ -14,6 +14,7 @@ from numrnn.kernels.cuda.grids import THREADS, block_grid, block_sum, kernel, ma
 __all__ = [
     "DeviceArrays",
     "add_columns",
+    "add_vector",
     "clear",
     "download",
     "free_bytes",
@@ -122,6 +123,18 @@ def clear(queue, vector, begin, end):
     """Zero elements `begin` to `end` of a vector."""
     if end > begin:
         _clear[*vector_grid(end - begin), queue](vector, begin, end)
+
+
+@kernel
+def _add_vector(source, target, size):
+    for i in range(cuda.grid(1), size, cuda.gridsize(1)):
+        target[i] += source[i]
+
+
+def add_vector(queue, source, target, size):
+    """target[:size] += source[:size]."""
+    if size:
+        _add_vector[*vector_grid(size), queue](source, target, size)
 
 
 @kernel

@@ -98,7 +98,7 @@ def _magnitudes(summands, n_rows, pitch, first, dimension, largest):
 
 @device_function
 def _power_of_scale(largest, n_blocks, bits):
-    """The power of two by which summands are multiplied; below any other if there is nothing to add, or no finite sum."""
+    """The power of two that multiplies summands; below any other if they are all zero, or one of them is no number."""
     best = largest[0]
     for block in range(1, n_blocks):
         best = _larger(best, largest[block])
