@@ -247,3 +247,16 @@ def spread(queue, vector, first, n_columns, matrix, n_rows):
     """Write elements `first` to `first + n_columns` of a vector to every row of a matrix."""
     if n_rows:
         _spread[*matrix_grid(n_rows), queue](vector, first, n_columns, matrix, n_rows)
+
+
+def examples():
+    """Kernels with the types of their arguments: what a check without a device compiles."""
+    for f in ("f4", "f8"):
+        v = f"{f}[::1]"
+        yield f"clear {f}", _clear, (v, "i8", "i8")
+        yield f"add vector {f}", _add_vector, (v, v, "i8")
+        yield f"move rows {f}", _move_rows, (v, v, "i8", "i8", "i8[::1]", "b1")
+        yield f"spread {f}", _spread, (v, "i8", "i8", v, "i8")
+    i = "i8[::1]"
+    yield "rows of steps", _step_rows, (i, "i8", i, i, "i8", "i8", i)
+    yield "rows of a window", _window_rows, (i, "i8", i, i, i, "i8", i)

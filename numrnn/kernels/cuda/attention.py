@@ -168,3 +168,14 @@ def attend_adjoint(
         size, n_units, offsets, steps, order, n_sequences, vector, weights, d_weights, d_pooled, projected, d_vector,
         d_hidden,
     )  # fmt: skip
+
+
+def examples():
+    """Kernels with the types of their arguments: what a check without a device compiles."""
+    for f in ("f4", "f8"):
+        v = f"{f}[::1]"
+        tables = ("i8[::1]", "i8[::1]", "i8[::1]", "i8")
+        yield f"attention scores {f}", _scores, (v, "i8", "i8", v, v)
+        yield f"attention {f}", _pool, (v, "i8", *tables, v, v)
+        yield f"gradients of weights {f}", _weight_gradients, (v, "i8", "i8", "i8[::1]", v, v)
+        yield f"gradients of scores {f}", _score_gradients, ("i8", "i8", *tables, *7 * (v,))

@@ -33,3 +33,10 @@ def dropout(queue, source, target, n_rows, n_columns, numbers, seed, stream, thr
         _dropout[*matrix_grid(n_rows), queue](
             source, target, n_rows, n_columns, numbers, seed, stream, threshold, scale
         )
+
+
+def examples():
+    """Kernels with the types of their arguments: what a check without a device compiles."""
+    for f in ("f4", "f8"):
+        v = f"{f}[::1]"
+        yield f"dropout {f}", _dropout, (v, v, "i8", "i8", "i8[::1]", "u4", "u4", "u4", f)

@@ -155,3 +155,14 @@ def add_table_gradient(
     _scatter[*grid, queue](numbers, n_rows, summands, pitch, first, dimension, largest, n_blocks, bits, sums)
     size = n_entries * dimension
     _finish[*vector_grid(size), queue](largest, n_blocks, bits, sums, size, gradient, offset)
+
+
+def examples():
+    """Kernels with the types of their arguments: what a check without a device compiles."""
+    for f in ("f4", "f8"):
+        v = f"{f}[::1]"
+        yield f"look up {f}", _look_up, (v, "i8[::1]", "i8", "i8", "i8", v, "i8", "i8", v, "i8", "i8", "i8[::1]")
+        yield f"copy columns {f}", _copy_columns, (v, "i8[::1]", "i8", "i8", "i8[::1]", "i8", v, "i8", "i8")
+        yield f"magnitudes {f}", _magnitudes, (v, "i8", "i8", "i8", "i8", v)
+        yield f"scatter {f}", _scatter, ("i8[::1]", "i8", v, "i8", "i8", "i8", v, "i8", "i8", "i8[::1]")
+        yield f"finish {f}", _finish, (v, "i8", "i8", "i8[::1]", "i8", v, "i8")

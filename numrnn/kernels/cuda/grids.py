@@ -29,7 +29,7 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 THREADS = 4 if SIMULATED else 256
 _COLUMNS = 2 if SIMULATED else 32
 # Enough blocks to fill any device several times over; what is left is for their loops.
-_MOST_BLOCKS = 3 if SIMULATED else 2048
+_MOST_BLOCKS = 2 if SIMULATED else 2048
 
 Grid = tuple[Any, Any]
 

@@ -173,8 +173,12 @@ def quantile(queue, outputs, n_rows, answers, targets, weights, levels, scale, d
     )
 
 
+_KERNELS_OF_VALUES = []
+
+
 def _of_values(of_row):
     kernel_ = specialized(_over_rows, loss_of_row=plain(of_row))
+    _KERNELS_OF_VALUES.append((of_row.__name__, kernel_))
 
     def loss(queue, outputs, n_rows, answers, targets, weights, option, scale, d_outputs, losses, first):
         kernel_[*vector_grid(n_rows), queue](
@@ -194,3 +198,15 @@ LOSSES = {
     "student_t": _of_values(student_t_of_row),
     "negative_binomial": _of_values(negative_binomial_of_row),
 }
+
+
+def examples():
+    """Kernels with the types of their arguments: what a check without a device compiles."""
+    for f in ("f4", "f8"):
+        m = f"{f}[:, ::1]"
+        ends = (m, "f8[::1]", "i8")
+        for name, one in (("few classes", _few_classes), ("many classes", _many_classes)):
+            yield f"{name} {f}", one, (m, "i8", "i8[::1]", "i8[::1]", "f8[::1]", "f8", "f8", *ends)
+        yield f"quantile {f}", _quantile, (m, "i8", "i8[::1]", m, "f8[::1]", "f8[::1]", "f8", *ends)
+        for name, one in _KERNELS_OF_VALUES:
+            yield f"{name} {f}", one, (m, "i8", "i8[::1]", m, "f8[::1]", "f8", *ends)

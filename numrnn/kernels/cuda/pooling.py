@@ -146,3 +146,16 @@ def pool_max_adjoint(queue, d_pooled, n_features, offsets, steps, order, n_seque
     _pool_max_adjoint[*matrix_grid(n_sequences), queue](
         d_pooled, n_features, offsets, steps, order, n_sequences, first, winners, d_outputs
     )
+
+
+def examples():
+    """Kernels with the types of their arguments: what a check without a device compiles."""
+    for f in ("f4", "f8"):
+        v = f"{f}[::1]"
+        tables = ("i8[::1]", "i8[::1]")
+        yield f"pool last {f}", _pool_last, (v, "i8", "i8", *tables, "i8[::1]", "i8", v)
+        yield f"pool last, adjoint {f}", _pool_last_adjoint, (v, "i8", "i8", *tables, "i8[::1]", "i8", v)
+        yield f"pool mean {f}", _pool_mean, (v, "i8", *tables, *tables, "i8", v)
+        yield f"pool mean, adjoint {f}", _pool_mean_adjoint, (v, "i8", *tables, *tables, "i8", v)
+        yield f"pool max {f}", _pool_max, (v, "i8", *tables, "i8[::1]", "i8", "i8", v, "i8[::1]")
+        yield f"pool max, adjoint {f}", _pool_max_adjoint, (v, "i8", *tables, "i8[::1]", "i8", "i8", "i8[::1]", v)

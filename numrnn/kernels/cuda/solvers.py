@@ -14,10 +14,16 @@ import math
 import numpy as np
 from numba import cuda
 
-from numrnn.kernels.cuda.grids import THREADS, block_sum, kernel, vector_grid
+from numrnn.kernels.cuda.grids import THREADS, block_sum, kernel, plain, vector_grid
 from numrnn.kernels.updates import clip_factor, momentum_step, nesterov_step, rmsprop_step, scaled_step
 
 __all__ = ["PARTS", "adam", "conclude", "rmsprop", "sgd"]
+
+_clip_factor = plain(clip_factor)
+_momentum_step = plain(momentum_step)
+_nesterov_step = plain(nesterov_step)
+_rmsprop_step = plain(rmsprop_step)
+_scaled_step = plain(scaled_step)
 
 # Blocks that add up squares, each a part of them.
 PARTS = 256
@@ -66,7 +72,7 @@ def _conclude(parts, n_parts, losses, n_losses, loss_scale, penalty, max_norm, r
             record[2 * place + 1] = norm
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 failed[0] = place
-        clip[0] = clip_factor(norm, max_norm)
+        clip[0] = _clip_factor(norm, max_norm)
 
 
 def conclude(
@@ -114,9 +120,9 @@ def _momentum(parameters, gradient, velocity, clip, failed, rate, keep, nesterov
     for i in range(cuda.grid(1), parameters.size, cuda.gridsize(1)):
         g = factor * gradient[i]
         if nesterov:
-            p, v = nesterov_step(parameters[i], g, velocity[i], rate, keep)
+            p, v = _nesterov_step(parameters[i], g, velocity[i], rate, keep)
         else:
-            p, v = momentum_step(parameters[i], g, velocity[i], rate, keep)
+            p, v = _momentum_step(parameters[i], g, velocity[i], rate, keep)
         parameters[i] = p
         velocity[i] = v
 
@@ -132,7 +138,7 @@ def _adam(
         p = parameters[i]
         if marks.size > 0 and marks[i] != 0:
             p *= kept
-        p, m, s = scaled_step(
+        p, m, s = _scaled_step(
             p, factor * gradient[i], mean[i], square[i], rate, root, keep_1, take_1, keep_2, take_2, small
         )
         parameters[i] = p
@@ -146,7 +152,7 @@ def _rmsprop(parameters, gradient, square, clip, failed, rate, keep, take, small
         return
     factor = gradient.dtype.type(clip[0])
     for i in range(cuda.grid(1), parameters.size, cuda.gridsize(1)):
-        p, s = rmsprop_step(parameters[i], factor * gradient[i], square[i], rate, keep, take, small)
+        p, s = _rmsprop_step(parameters[i], factor * gradient[i], square[i], rate, keep, take, small)
         parameters[i] = p
         square[i] = s
 
@@ -173,3 +179,16 @@ def adam(
 def rmsprop(queue, parameters, gradient, square, clip, failed, rate, keep, take, small):
     """As `numrnn.kernels.cpu.solvers.rmsprop`."""
     _rmsprop[*vector_grid(parameters.size), queue](parameters, gradient, square, clip, failed, rate, keep, take, small)
+
+
+def examples():
+    """Kernels with the types of their arguments: what a check without a device compiles."""
+    for f in ("f4", "f8"):
+        v, control = f"{f}[::1]", ("f8[::1]", "i8[::1]")
+        yield f"squares {f}", _squares, (v, v, "u1[::1]", "f8", "f8[::1]")
+        yield f"sgd {f}", _sgd, (v, v, *control, f)
+        yield f"momentum {f}", _momentum, (v, v, v, *control, f, f, "b1")
+        yield f"adam {f}", _adam, (v, v, v, v, "u1[::1]", *control, *8 * (f,))
+        yield f"rmsprop {f}", _rmsprop, (v, v, v, *control, *4 * (f,))
+    numbers = ("f8[::1]", "i8", "f8[::1]", "i8", "f8", "f8", "f8", "f8[::1]", "i8", "i8[::1]", "f8[::1]")
+    yield "conclude", _conclude, numbers
