@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numrnn.embedding import Embedding
-from numrnn.kernels.cuda.arrays import DeviceArrays, step_rows, upload
+from numrnn.kernels.cuda.arrays import DeviceArrays, Stager, step_rows, upload
 from numrnn.packing import Packing, Sequences
 from numrnn.training.data import TrainingData, TrainingSource
 
@@ -200,6 +200,7 @@ class Source:
         self._nothing = upload(np.zeros(0, dtype=np.float64), queue)
         self._host_values: NDArray | None = None
         self._values: Any = None
+        self._stager: Stager | None = None
         self._targets: Any = None
         self._weights: Any = self._nothing
         self._weight_sums: NDArray | None = None
@@ -233,9 +234,11 @@ class Source:
             self._host_values, self._values = values, upload(values.reshape(-1), self.queue)
             return self._values, sequences
         self._host_values = self._values = None
-        own = values[sequences.rows()]
+        if self._stager is None:
+            self._stager = Stager(self.arrays)
         starts = np.cumsum(sequences.lengths) - sequences.lengths
-        return self.arrays.put("values", own.reshape(-1), self.queue), Sequences(own, starts, sequences.lengths)
+        own = self._stager.put("values", values, sequences.rows(), self.queue)
+        return own, Sequences(values, starts, sequences.lengths)
 
 
 class Shuffled:

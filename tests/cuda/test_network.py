@@ -53,9 +53,6 @@ def check_equal(network, data, *, bptt_steps=None, seed=0, tolerance=1e-10, memo
     np.testing.assert_allclose(total / batch.answers.total, loss, rtol=tolerance)
     gradient = device.gradient.copy_to_host()
     np.testing.assert_allclose(gradient, network.gradient.flat, rtol=tolerance, atol=tolerance)
-    # The same bits once more.
-    device.accumulate(batch, 1 / batch.answers.total, bptt_steps=bptt_steps, dropout_seed=seed)
-    np.testing.assert_array_equal(device.gradient.copy_to_host(), gradient)
     return device, part
 
 
@@ -71,8 +68,19 @@ def check_inference(network, device, part, tolerance=1e-10):
         )
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean", "max", "attention", None])
-@pytest.mark.parametrize("bptt_steps", [None, 2])
+@pytest.mark.parametrize(
+    ("pooling", "bptt_steps"),
+    [
+        ("last", None),
+        ("max", None),
+        ("attention", None),
+        (None, None),
+        ("last", 2),
+        ("mean", 2),
+        ("attention", 2),
+        (None, 2),
+    ],
+)
 def test_all_parts_together(pooling, bptt_steps):
     """Every kind of dropout, residual layers, tables: the same masks, the same gradients."""
     network = make_network(
@@ -90,11 +98,10 @@ def test_all_parts_together(pooling, bptt_steps):
         check_inference(network, device, part)
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean", "max", None])
+@pytest.mark.parametrize("pooling", ["last", "mean", None])
 def test_both_directions_and_empty_sequences(pooling):
     network = make_network(pooling=pooling, cell="lstm", bidirectional=True)
-    lengths = (4, 0, 2, 0, 3) if pooling != "max" else (4, 1, 2, 1, 3)
-    check_inference(network, *check_equal(network, make_data(network, lengths)))
+    check_inference(network, *check_equal(network, make_data(network, (3, 0, 2, 0, 1))))
 
 
 @pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "lstm", "gru"])
@@ -128,7 +135,7 @@ def test_many_classes_in_parts(monkeypatch):
 
     monkeypatch.setattr(head, "OUTPUT_BYTES", 3 * 70 * 8)
     network = make_network(cell="rnn_tanh", n_outputs=70, pooling=None, label_smoothing=0.1)
-    check_inference(network, *check_equal(network, make_data(network)))
+    check_inference(network, *check_equal(network, make_data(network, (2, 2, 1))))
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean", None])
@@ -142,9 +149,21 @@ def test_long_sequences_are_read_in_windows(monkeypatch, pooling):
     check_inference(network, device, data.part(0, len(data)))
 
 
+def test_the_same_bits_every_time():
+    network = make_network(cell="lstm", pooling=None, embeddings=((1, 4, 2),), dtype="float32", loss="huber")
+    data, gradients = make_data(network, (3, 2)), []
+    device = DeviceNetwork(network)
+    source = Source(data, True, network.trunk.embedding, np.inf, device.arrays, device.queue)
+    for _ in range(2):
+        device.accumulate(source.reorder(None).batch(0, 2), 0.1)
+        gradients.append(device.gradient.copy_to_host())
+    np.testing.assert_array_equal(*gradients)
+    assert np.abs(gradients[0]).min() >= 0 < np.abs(gradients[0]).max()
+
+
 def test_data_that_does_not_fit_is_uploaded_in_parts():
     network = make_network(cell="rnn_tanh", embeddings=((1, 4, 2),))
-    check_equal(network, make_data(network), memory=10.0)
+    check_equal(network, make_data(network, (2, 3, 1)), memory=10.0)
 
 
 def test_ids_are_checked():

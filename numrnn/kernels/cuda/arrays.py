@@ -13,6 +13,7 @@ from numrnn.kernels.cuda.grids import THREADS, block_grid, block_sum, kernel, ma
 
 __all__ = [
     "DeviceArrays",
+    "Stager",
     "add_columns",
     "add_vector",
     "clear",
@@ -51,6 +52,41 @@ def download(array, queue, host=None):
 def free_bytes() -> float:
     """Bytes of the device that nobody uses."""
     return cuda.current_context().get_memory_info()[0]
+
+
+class Stager:
+    """Copies arrays to the device from memory that the system does not move, so that the copies need no processor.
+
+    Two buffers take turns: while one is on its way, the next array is written to the other.
+
+    Parameters
+    ----------
+    arrays : DeviceArrays
+        Receives them.
+    """
+
+    def __init__(self, arrays: DeviceArrays) -> None:
+        self._arrays = arrays
+        self._buffers: list[Any] = [None, None]
+        self._events = [cuda.event(timing=False), cuda.event(timing=False)]
+        self._turn = 0
+
+    def put(self, purpose: Any, matrix: NDArray, rows: NDArray, queue: Any) -> Any:
+        """Rows of a matrix of the host, as a one-dimensional array on the device; it lasts until the next but one."""
+        self._turn = turn = 1 - self._turn
+        n_columns = matrix.shape[1]
+        size = len(rows) * n_columns
+        if self._buffers[turn] is not None:
+            self._events[turn].synchronize()
+        if self._buffers[turn] is None or self._buffers[turn].size < size:
+            self._buffers[turn] = cuda.pinned_array(max(size, 1), dtype=matrix.dtype)
+        buffer = self._buffers[turn][:size]
+        np.take(matrix, rows, axis=0, out=buffer.reshape(len(rows), n_columns), mode="clip")
+        flat = self._arrays.at_least((purpose, turn), size, matrix.dtype)
+        if size:
+            flat[:size].copy_to_device(buffer, stream=queue)
+        self._events[turn].record(queue)
+        return flat
 
 
 class DeviceArrays:

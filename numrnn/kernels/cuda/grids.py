@@ -3,6 +3,7 @@
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
+import warnings
 from types import FunctionType
 from typing import Any
 
@@ -33,7 +34,41 @@ _MOST_BLOCKS = 2 if SIMULATED else 2048
 
 Grid = tuple[Any, Any]
 
-kernel = cuda.jit
+
+class _Kernel:
+    """A kernel that remembers how it has been launched.
+
+    Numba's own memory for that is small and shared by all kernels, and it warns of every grid that does not fill a
+    device; small batches are what this package is for.
+    """
+
+    # Grids depend on the sizes of batches, of which there may be many.
+    _REMEMBERED = 256
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._launches: dict[Any, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._compiled, name)
+
+    def __getitem__(self, configuration: Any) -> Any:
+        launch = self._launches.get(configuration)
+        if launch is None:
+            if len(self._launches) >= self._REMEMBERED:
+                self._launches.clear()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                launch = self._launches[configuration] = self._compiled[configuration]
+        return launch
+
+
+def kernel(function: Any) -> Any:
+    """Compile a kernel when it is first launched."""
+    compiled = cuda.jit(function)
+    return compiled if SIMULATED else _Kernel(compiled)
+
+
 device_function = cuda.jit(device=True)
 
 
