@@ -68,7 +68,7 @@ class Stager:
     def __init__(self, arrays: DeviceArrays) -> None:
         self._arrays = arrays
         self._buffers: list[Any] = [None, None]
-        self._events = [cuda.event(timing=False), cuda.event(timing=False)]
+        self._events = [cuda.event(), cuda.event()]
         self._turn = 0
 
     def put(self, purpose: Any, matrix: NDArray, rows: NDArray, queue: Any) -> Any:
