@@ -58,12 +58,17 @@ class DeviceEngine:
         self._n_epochs = 0
         with self._faults("the preparation of training", "Nothing has been learned."):
             self.device = device = DeviceNetwork(network)
-            need = memory_need(network, data, solver, batch_size, objective.bptt_steps, device.stack.step_bytes)
+            lengths, steps = data.lengths, objective.bptt_steps
+            if isinstance(data, StreamWindows):
+                # Here a minibatch is one window of all streams.
+                lengths = data.window_lengths
+                batch_size = len(lengths)
+            need = memory_need(network, data, lengths, solver, batch_size, steps, device.stack.step_bytes)
             free = free_bytes()
-            check_memory(need, free, data.lengths, batch_size, objective.bptt_steps, not network.bidirectional)
+            check_memory(need, free, lengths, batch_size, steps, not network.bidirectional)
             room = 0.9 * free - need.total
             self._source = Source(data, device.per_step, network.trunk.embedding, room, device.arrays, device.queue)
-            self._inference = DeviceInference(device)
+            self._inference = DeviceInference(device, keeps_values=True)
 
     @contextmanager
     def _faults(self, doing: str, consequence: str) -> Iterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from numrnn.kernels.cuda.availability import device_error_kinds, is_out_of_memory
+from numrnn.kernels.cuda.availability import is_device_error, is_out_of_memory
 
 __all__ = ["device_errors"]
 
@@ -30,7 +30,9 @@ def device_errors(doing: str, consequence: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except device_error_kinds() as error:
+    except Exception as error:
+        if not is_device_error(error):
+            raise
         end = f" {consequence}" if consequence else ""
         if is_out_of_memory(error):
             raise MemoryError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +27,18 @@ class DeviceInference:
     Parameters
     ----------
     device : DeviceNetwork
+    keeps_values : bool, default=False
+        Whether sequences stay on the device, since the same will be asked for again, as for validation in every epoch.
 
     Notes
     -----
     Calls from several threads take turns.
     """
 
-    def __init__(self, device: DeviceNetwork) -> None:
+    def __init__(self, device: DeviceNetwork, *, keeps_values: bool = False) -> None:
         self.device = device
+        self._keeps_values = keeps_values
+        self._kept: tuple[NDArray, Any] | None = None
         self._lock = threading.Lock()
 
     def take(self, parameters: NDArray) -> None:
@@ -97,9 +102,19 @@ class DeviceInference:
         first = 0
         for chunk in device.network._chunks(sequences.lengths * step_bytes, int(memory)):
             part = Sequences(sequences.values, sequences.starts[chunk], sequences.lengths[chunk])
-            own = part.values[part.rows()]
-            starts = np.cumsum(part.lengths) - part.lengths
-            values = device.arrays.put("values of inference", own.reshape(-1), device.queue)
-            n_rows = len(own) if by_step else len(part)
+            values, starts = self._values_of(part)
+            n_rows = part.n_steps if by_step else len(part)
             yield Batch(values, starts, part.lengths), chunk, slice(first, first + n_rows)
             first += n_rows
+
+    def _values_of(self, part: Sequences) -> tuple[Any, NDArray[np.int64]]:
+        """Time steps on the device, and where each sequence begins in them."""
+        device = self.device
+        if self._kept is not None and self._kept[0] is part.values:
+            return self._kept[1], part.starts
+        if self._keeps_values and part.values.nbytes < free_bytes() / 4:
+            self._kept = part.values, upload(part.values.reshape(-1), device.queue)
+            return self._kept[1], part.starts
+        own = part.values[part.rows()]
+        values = device.arrays.put("values of inference", own.reshape(-1), device.queue)
+        return values, np.cumsum(part.lengths) - part.lengths

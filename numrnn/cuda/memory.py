@@ -57,6 +57,7 @@ class MemoryNeed:
 def memory_need(
     network: Network,
     data: TrainingSource,
+    lengths: NDArray[np.int64],
     solver: Solver | None,
     batch_size: int,
     bptt_steps: int | None,
@@ -68,6 +69,8 @@ def memory_need(
     ----------
     network, data, solver, batch_size, bptt_steps
         As for the engine.
+    lengths : ndarray of int64
+        Of all sequences of which `batch_size` are in a minibatch.
     stack_step_bytes : int
         Bytes of the recurrent layers for a time step.
     """
@@ -81,7 +84,7 @@ def memory_need(
     if network.pooling is None:
         step += item * size * (2 if network.output_dropout else 1)
     whole_step = item * (3 * size + 2) if network.pooling == "attention" else 0
-    lengths = np.sort(np.asarray(data.lengths))[::-1][:batch_size]
+    lengths = np.sort(np.asarray(lengths))[::-1][:batch_size]
     windows = lengths if bptt_steps is None else np.minimum(lengths, bptt_steps)
     n_rows = int(windows.sum()) if network.pooling is None else len(windows)
     at_once = n_rows * network.n_outputs * item * (1 if network.loss_name == "cross_entropy" else 2)

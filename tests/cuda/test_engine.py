@@ -126,7 +126,7 @@ def test_what_was_learned_survives(monkeypatch, error):
         plain(self, *arguments, **options)
 
     monkeypatch.setattr(DeviceNetwork, "accumulate", accumulate)
-    monkeypatch.setattr(faults, "device_error_kinds", lambda: (RuntimeError,))
+    monkeypatch.setattr(faults, "is_device_error", lambda error: isinstance(error, RuntimeError))
     if isinstance(error, KeyboardInterrupt):
         with pytest.warns(UserWarning, match="interrupted"):
             state = run(network, make_data(), max_iter=5, engine=DeviceEngine)
@@ -139,6 +139,20 @@ def test_what_was_learned_survives(monkeypatch, error):
             run(network, make_data(), max_iter=5, engine=DeviceEngine)
         np.testing.assert_array_equal(network.parameters.flat, calls[-1])
         assert (calls[-1] != calls[0]).any()
+
+
+def test_errors_of_the_device_are_known():
+    from numba.cuda.cudadrv.error import CudaSupportError
+
+    from numrnn.kernels.cuda.availability import is_device_error, is_out_of_memory
+
+    class CudaAPIError(CudaSupportError):
+        code = 2
+
+    assert is_device_error(CudaAPIError())
+    assert is_out_of_memory(CudaAPIError())
+    assert is_out_of_memory(RuntimeError("CUDA_ERROR_OUT_OF_MEMORY"))
+    assert not is_device_error(ValueError("something else"))
 
 
 def test_what_cannot_be_trained_on_the_device():
@@ -154,7 +168,8 @@ def test_what_cannot_be_trained_on_the_device():
 # ------------------------------------------------------------------------------------------------------------- memory
 def need_of(network, data, batch_size, bptt_steps=None):
     solver: Solver = Adam()
-    return memory_need(network, TrainingData.of(network, *data), solver, batch_size, bptt_steps, 1000)
+    source = TrainingData.of(network, *data)
+    return memory_need(network, source, source.lengths, solver, batch_size, bptt_steps, 1000)
 
 
 def test_what_would_fit_does_fit():
@@ -184,9 +199,12 @@ def test_what_would_fit_does_fit():
 
 
 def test_the_memory_is_looked_at_before_training(monkeypatch):
-    monkeypatch.setattr(engine_module, "free_bytes", lambda: 2000.0)
+    monkeypatch.setattr(engine_module, "free_bytes", lambda: 4000.0)
     network = make_network()
     before = network.parameters.flat.copy()
     with pytest.raises(MemoryError, match="needs about"):
         run(network, make_data(), engine=DeviceEngine)
+    streams = StreamWindows(Sequences.from_padded(np.zeros((5, 9, 2))), np.zeros(45, dtype=np.int64), 4)
+    with pytest.raises(MemoryError, match="for each of the 20 time steps"):
+        run(make_network(pooling=None), (streams,), batch_size=1, shuffle=False, engine=DeviceEngine)
     np.testing.assert_array_equal(network.parameters.flat, before)

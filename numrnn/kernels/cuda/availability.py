@@ -5,7 +5,10 @@ from __future__ import annotations
 from functools import cache
 from importlib.util import find_spec
 
-__all__ = ["device_error_kinds", "is_out_of_memory", "why_unavailable"]
+__all__ = ["is_device_error", "is_out_of_memory", "why_unavailable"]
+
+# Packages whose errors are those of the device: numba-cuda, and NVIDIA's that it stands on.
+_ROOTS = ("numba.cuda.", "cuda.core", "cuda.bindings", "cuda.pathfinder", "nvmath.", "cupy_backends.", "cupy.")
 
 _OUT_OF_MEMORY = 2
 
@@ -27,13 +30,9 @@ def why_unavailable() -> str | None:
     return None
 
 
-def device_error_kinds() -> tuple[type[BaseException], ...]:
-    """What Numba raises when something goes wrong on the device, at a launch or while code for it is built."""
-    from numba.cuda.cudadrv import driver, error
-
-    names = ("CudaAPIError", "LinkerError", "CudaDriverError", "CudaRuntimeError", "CudaSupportError", "NvvmError")
-    found = [getattr(module, name, None) for module in (driver, error) for name in names]
-    return tuple({kind for kind in found if isinstance(kind, type)})
+def is_device_error(error: BaseException) -> bool:
+    """Whether an error comes from the device, its driver, or the building of code for it."""
+    return any(kind.__module__.startswith(_ROOTS) for kind in type(error).__mro__)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
