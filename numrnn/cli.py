@@ -25,6 +25,7 @@ def _version_of(package: str) -> str:
 
 
 def _info() -> None:
+    from numrnn.kernels.cuda.availability import why_unavailable
     from numrnn.kernels.simd import VECTOR_BITS
     from numrnn.workers import effective_n_jobs
 
@@ -35,6 +36,7 @@ def _info() -> None:
         "machine": f"{platform.machine()}, {platform.system()}",
         "vector width": f"{VECTOR_BITS} bits",
         "threads": str(effective_n_jobs(None)),
+        "CUDA device": why_unavailable() or "there is one",
     }
     for name, value in lines.items():
         print(f"{name:<14}{value}")
