@@ -28,7 +28,9 @@ _LEAST_DEPTH = 4 if SIMULATED else 256
 
 
 @kernel
-def _multiply(a, a_first, a_row, a_step, b, b_first, b_column, b_step, out, out_first, m, n, k, depth, add):
+def _multiply(
+    a, a_first, a_row, a_step, b, b_first, b_column, b_step, out, out_first, out_row, m, n, k, depth, add
+):
     """Part blockIdx.z of the sum: out[z, i, j] = sum of a[i, l] * b[l, j] over l from z * depth to (z + 1) * depth."""
     a_tile = cuda.shared.array((_DEPTH, _PITCH), a.dtype)
     b_tile = cuda.shared.array((_DEPTH, _PITCH), b.dtype)
@@ -76,7 +78,7 @@ def _multiply(a, a_first, a_row, a_step, b, b_first, b_column, b_step, out, out_
         for j in range(_EACH):
             column = first_column + x + j * _SIDE
             if row < m and column < n:
-                at = out_first + (cuda.blockIdx.z * m + row) * n + column
+                at = out_first + (cuda.blockIdx.z * m + row) * out_row + column
                 if add:
                     out[at] += sums[i, j]
                 else:
@@ -84,23 +86,24 @@ def _multiply(a, a_first, a_row, a_step, b, b_first, b_column, b_step, out, out_
 
 
 @kernel
-def _add_parts(parts, n_parts, size, out, out_first, add):
+def _add_parts(parts, n_parts, size, out, out_first, out_row, n, add):
     for i in range(cuda.grid(1), size, cuda.gridsize(1)):
         total = parts[i]
         for part in range(1, n_parts):
             total += parts[part * size + i]
+        at = out_first + i // n * out_row + i % n
         if add:
-            out[out_first + i] += total
+            out[at] += total
         else:
-            out[out_first + i] = total
+            out[at] = total
 
 
 def multiply(
     queue: Any,
     arrays: DeviceArrays,
-    a: tuple[Any, int, bool],
-    b: tuple[Any, int, bool],
-    out: tuple[Any, int],
+    a: tuple[Any, ...],
+    b: tuple[Any, ...],
+    out: tuple[Any, ...],
     sizes: tuple[int, int, int],
     accumulate: bool = False,
 ) -> None:
@@ -111,9 +114,10 @@ def multiply(
     queue
     arrays : DeviceArrays
         For the sums of parts.
-    a, b : tuple of (device array, int, bool)
-        A flat array, the element at which the matrix begins, and whether it lies transposed: a as (k, m), b as (n, k).
-    out : tuple of (device array, int)
+    a, b : tuple of (device array, int, bool) or (device array, int, bool, int)
+        A flat array, the element at which the matrix begins, whether it lies transposed: a as (k, m), b as (n, k), and
+        the elements from row to row as it lies, if there is something between them.
+    out : tuple of (device array, int) or (device array, int, int)
     sizes : tuple of int
         m, n and k.
     accumulate : bool, default=False
@@ -122,18 +126,21 @@ def multiply(
     m, n, k = sizes
     if m == 0 or n == 0 or (k == 0 and accumulate):
         return
-    a_row, a_step = (1, m) if a[2] else (k, 1)
-    b_column, b_step = (k, 1) if b[2] else (1, n)
+    a_pitch = a[3] if len(a) > 3 else m if a[2] else k
+    b_pitch = b[3] if len(b) > 3 else k if b[2] else n
+    pitch = out[2] if len(out) > 2 else n
+    a_row, a_step = (1, a_pitch) if a[2] else (a_pitch, 1)
+    b_column, b_step = (b_pitch, 1) if b[2] else (1, b_pitch)
     blocks = (-(-m // _TILE), -(-n // _TILE))
     n_parts = max(min(_ENOUGH_BLOCKS // (blocks[0] * blocks[1]), k // _LEAST_DEPTH), 1)
     depth = -(-k // n_parts)
     depth = max(-(-depth // _DEPTH) * _DEPTH, 1)
     n_parts = max(-(-k // depth), 1)
-    target, first, add = out[0], out[1], accumulate
+    target, first, row, add = out[0], out[1], pitch, accumulate
     if n_parts > 1:
-        target, first, add = arrays.at_least("parts of products", n_parts * m * n, a[0].dtype), 0, False
+        target, first, row, add = arrays.at_least("parts of products", n_parts * m * n, a[0].dtype), 0, n, False
     _multiply[(*blocks, n_parts), (_SIDE, _SIDE), queue](
-        a[0], a[1], a_row, a_step, b[0], b[1], b_column, b_step, target, first, m, n, k, depth, add
+        a[0], a[1], a_row, a_step, b[0], b[1], b_column, b_step, target, first, row, m, n, k, depth, add
     )
     if n_parts > 1:
-        _add_parts[*vector_grid(m * n), queue](target, n_parts, m * n, out[0], out[1], accumulate)
+        _add_parts[*vector_grid(m * n), queue](target, n_parts, m * n, out[0], out[1], pitch, n, accumulate)
