@@ -116,6 +116,8 @@ class RNNLanguageModel(BaseEstimator):
     best_validation_score_ : float or None
     n_iter_ : int
         Epochs of the last `fit`.
+    device_ : {"cpu", "cuda"}
+        Where the last `fit` or `partial_fit` in this process ran.
     n_parameters_ : int
 
     References
@@ -426,6 +428,7 @@ class RNNLanguageModel(BaseEstimator):
             self.best_validation_score_ = state.best_validation_score if self.early_stopping else None
             self.n_iter_ = state.n_epochs if incremental else state.n_iter
             self.n_parameters_ = self._network.n_parameters
+            self.device_ = engine.device_name
         if not (incremental or state.converged or state.interrupted) and not self.early_stopping:
             warnings.warn(
                 f"Maximum number of epochs ({self.max_iter}) reached and the optimization hasn't converged yet.",

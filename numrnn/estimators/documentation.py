@@ -121,6 +121,8 @@ best_validation_score_ : float or None
     The highest of them.
 n_iter_ : int
     Epochs of the last fit, or of all calls of `partial_fit`.
+device_ : {"cpu", "cuda"}
+    Where the last fit in this process ran.
 n_parameters_ : int
     Number of trained weights and biases.
 t_ : int

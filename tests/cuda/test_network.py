@@ -20,7 +20,7 @@ def make_network(seed=1, dtype="float64", **form):
     return network
 
 
-def make_data(network, lengths=(5, 2, 4, 3, 1), seed=0):
+def make_data(network, lengths=(4, 2, 3, 1), seed=0):
     rng = np.random.RandomState(seed)
     arrays = [rng.standard_normal((length, 3)).astype(network.dtype) for length in lengths]
     for column, n_rows, _ in network.embeddings:
