@@ -53,12 +53,14 @@ class Dropout:
 
     def apply(self, flat: NDArray, n_rows: int, n_columns: int, pitch: int, stream: int) -> None:
         """Multiply rows of a matrix by the mask that belongs to the stream, a number below 2**32."""
-        if n_rows == 0:
-            return
+        if n_rows:
+            dropout(flat, n_rows, n_columns, pitch, *self.mask(stream, flat.dtype))
+
+    def mask(self, stream: int, dtype: np.dtype) -> tuple[np.uint32, np.uint32, np.uint32, Any]:
+        """What determines the mask of a stream: seed, stream, threshold, and the factor of what is kept."""
         threshold = min(round(self.probability * 2**32), 2**32 - 1)
-        scale = np.asarray(1 / (1 - self.probability), dtype=flat.dtype)[()]
-        key = np.uint32(self.seed & 0xFFFFFFFF), np.uint32(stream)
-        dropout(flat, n_rows, n_columns, pitch, *key, np.uint32(threshold), scale)
+        scale = np.asarray(1 / (1 - self.probability), dtype=dtype)[()]
+        return np.uint32(self.seed & 0xFFFFFFFF), np.uint32(stream), np.uint32(threshold), scale
 
 
 class Rows(NamedTuple):
@@ -272,14 +274,18 @@ class Direction:
         else:
             run.input_panels = self._nothing
 
+    @property
+    def mask_stream(self) -> int:
+        """The stream of the masks of the recurrent states."""
+        return _RECURRENT_STREAM + 2 * self.key[0] + self.reverse
+
     def draw_mask(self, run: DirectionPass, recurrent_dropout: Dropout) -> None:
         """Choose the units of the hidden state that the recurrent product of a pass does not see."""
         assert run.mask is not None
         packing = run.packing
         # Drawn in the caller's order of the sequences, which is the same in every window of time.
         masks = np.ones((packing.n_sequences, self.padded), dtype=self.dtype)
-        stream = _RECURRENT_STREAM + 2 * self.key[0] + self.reverse
-        recurrent_dropout.apply(masks.reshape(-1), packing.n_sequences, self.padded, self.padded, stream)
+        recurrent_dropout.apply(masks.reshape(-1), packing.n_sequences, self.padded, self.padded, self.mask_stream)
         np.take(masks, packing.order, axis=0, out=run.mask.reshape(masks.shape))
 
     def packed_size(self, units: int) -> int:

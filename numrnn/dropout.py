@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from numrnn.direction import Dropout
 
-__all__ = ["INPUT_STREAM", "OUTPUT_STREAM", "drop"]
+__all__ = ["INPUT_STREAM", "OUTPUT_STREAM", "drop", "dropout_of"]
 
 # Streams of masks that no recurrent layer uses.
 INPUT_STREAM = 0xFFFFFFFF
@@ -33,6 +33,10 @@ def drop(values: NDArray, probability: float, dropout_seed: int, stream: int) ->
         Passes with one seed draw different masks from different streams.
     """
     if probability > 0:
-        seed = dropout_seed + _WINDOW_STRIDE * (dropout_seed >> 32)
         n_rows, n_columns = values.shape
-        Dropout(probability, seed).apply(values.reshape(-1), n_rows, n_columns, n_columns, stream)
+        dropout_of(probability, dropout_seed).apply(values.reshape(-1), n_rows, n_columns, n_columns, stream)
+
+
+def dropout_of(probability: float, dropout_seed: int) -> Dropout:
+    """The masks that belong to a seed with a window of time above its low 32 bits."""
+    return Dropout(probability, dropout_seed + _WINDOW_STRIDE * (dropout_seed >> 32))

@@ -128,6 +128,15 @@ class Embedding:
         starts = np.cumsum(sequences.lengths) - sequences.lengths
         return _EmbeddingPass(Sequences(values, starts, sequences.lengths), numbers)
 
+    def check(self, sequences: Sequences) -> None:
+        """Raise the error of `forward` if a value of a categorical column is not the number of a row."""
+        rows = sequences.rows()
+        for table in self.tables:
+            values = sequences.values[rows, table[0]]
+            wrong = ~((values >= 0) & (values < table[1]) & (values == np.floor(values)))
+            if wrong.any():
+                self._refuse(sequences, int(wrong.argmax()), table)
+
     @staticmethod
     def _refuse(sequences: Sequences, step: int, table: tuple[int, int, int]) -> None:
         column, n_rows, _ = table

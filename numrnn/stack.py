@@ -223,6 +223,11 @@ class RecurrentStack:
             workers=self.workers,
         )
 
+    @property
+    def directions(self) -> list[list[Direction]]:
+        """The directions of every layer, from the input up."""
+        return self._layers
+
     # ------------------------------------------------------------------------------------------------- parameters
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the parameters, in PyTorch's order."""
@@ -306,7 +311,7 @@ class RecurrentStack:
         run = RecurrentPass(sequences, plan, key, pooling, training, lease)
         recurrent_dropout = Dropout(self.recurrent_dropout, dropout_seed) if masked else None
         if training and self.dropout > 0:
-            run.dropout = Dropout(self.dropout, dropout_seed + _WINDOW_STRIDE * (dropout_seed >> 32))
+            run.dropout = self.dropout_of(dropout_seed)
         if packed is None:
             packed = PackedWeights(self, parameters, lease)
         run.final = self._state_blocks(n_sequences)
@@ -393,6 +398,10 @@ class RecurrentStack:
         """Which array of `_state_blocks` holds the state of a direction, and where in it."""
         place = int(direction.reverse)
         return (0, number * self.n_directions + place) if self._is_uniform else (number, place)
+
+    def dropout_of(self, dropout_seed: int) -> Dropout:
+        """The masks between layers that belong to a seed with a window of time above its low 32 bits."""
+        return Dropout(self.dropout, dropout_seed + _WINDOW_STRIDE * (dropout_seed >> 32))
 
     def is_residual(self, layer: int) -> bool:
         """Whether the input of that layer is added to its output."""

@@ -48,6 +48,8 @@ LEVELS = (
     ("numrnn.backpropagation",),
     ("numrnn.network",),
     ("numrnn.training",),
+    ("numrnn.cuda",),
+    ("numrnn.devices",),
     ("numrnn.text",),
     ("numrnn.estimators",),
     ("numrnn.forecasting",),

@@ -34,7 +34,7 @@ _EXAMPLES = """examples:
 def add(commands: Any) -> None:
     """Add the command to those of the parser."""
     parser = add_command(
-        commands, "show-versions", "print the versions, vector width and number of threads in use", _EXAMPLES
+        commands, "show-versions", "print the versions, vector width, number of threads and whether there is a CUDA device", _EXAMPLES
     )
     parser.add_argument("--format", choices=("text", "json"), default="text", help="(default: %(default)s)")
 
@@ -52,7 +52,8 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def versions() -> dict[str, str]:
-    """By name: the versions of packages, the machine, the width of vectors and the number of threads."""
+    """By name: the versions of packages, the machine, the width of vectors, the number of threads, the CUDA device."""
+    from numrnn.kernels.cuda.availability import why_unavailable
     from numrnn.kernels.simd import VECTOR_BITS
     from numrnn.workers import effective_n_jobs
 
@@ -63,6 +64,7 @@ def versions() -> dict[str, str]:
         "machine": f"{platform.machine()}, {platform.system()}",
         "vector width": f"{VECTOR_BITS} bits",
         "threads": str(effective_n_jobs(None)),
+        "CUDA device": why_unavailable() or "there is one",
     }
 
 

@@ -21,6 +21,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOp
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from numrnn.devices import check_device, engine_of, reader_of, unsupported
 from numrnn.estimators.categorical import (
     Embeddings,
     categorical_columns,
@@ -261,7 +262,9 @@ class RecurrentEstimator(
         FloatingPointError
             If the loss stops being finite. The estimator has the weights of the last good epoch then.
         RuntimeError
-            If ``device="cuda"``.
+            If ``device="cuda"`` cannot be had, or fails: the estimator has the weights of the last whole epoch then.
+        MemoryError
+            If a minibatch does not fit on the device; the message says what would.
         """
         reset = not (self.warm_start and hasattr(self, "_network"))
         return self._fit(X, y, sample_weight, reset=reset, incremental=False)
@@ -391,6 +394,7 @@ class RecurrentEstimator(
         n_samples = len(sequences)
         batch_size = automatic_batch_size(n_samples) if isinstance(self.batch_size, str) else int(self.batch_size)
         state = self._state
+        engine = engine_of(self.device, self._network, sequences.lengths, batch_size, self.solver)
         try:
             train(
                 self._network,
@@ -415,6 +419,7 @@ class RecurrentEstimator(
                 verbose=bool(self.verbose),
                 state=state,
                 incremental=incremental,
+                engine=engine,
             )
         finally:
             # Also after an error: the network then has its last good parameters, and is as fitted as it can be.
@@ -427,6 +432,7 @@ class RecurrentEstimator(
             self.n_iter_ = state.n_epochs if incremental else state.n_iter
             self.t_ = state.n_samples_seen
             self.n_parameters_ = self._network.n_parameters
+            self.device_ = engine.device_name
         if not (incremental or state.converged or state.interrupted):
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
@@ -462,12 +468,14 @@ class RecurrentEstimator(
                     f"The '{parameter}' parameter of {name} must be None, a positive integer or a sequence of them. "
                     f"Got {value!r} instead."
                 )
-        convolution_settings(self)
-        if self.device == "cuda":
-            raise RuntimeError(
-                "device='cuda' is not available: this version of numrnn has no CUDA engine. Use device='cpu', or "
-                "device='auto' for the fastest device there is."
-            )
+        check_device(
+            self.device,
+            unsupported(
+                loss="crf" if getattr(self, "output", None) == "crf" else "",
+                convolution=bool(convolution_settings(self)),
+                solver=self.solver,
+            ),
+        )
 
     def _build_network(self) -> Network:
         return network_from(
@@ -560,7 +568,7 @@ class RecurrentEstimator(
 
     def _outputs(self, sequences: Sequences) -> NDArray[np.float64]:
         """Raw outputs of the network, in rows: one for each sequence, or for each time step."""
-        return self._network.outputs(sequences).astype(np.float64)
+        return reader_of(self.device, self._network, sequences).outputs(sequences).astype(np.float64)
 
     def _in_form_of(self, X: Any, sequences: Sequences, rows: NDArray) -> Any:
         """Rows as they are if they belong to sequences; those of time steps in a container like that of X."""
@@ -583,7 +591,8 @@ class RecurrentEstimator(
             (n_timesteps_i, hidden_layer_sizes[-1]) if X is a list.
         """
         sequences = self._sequences(X)
-        return self._in_form_of(X, sequences, self._network.features(sequences))
+        features = reader_of(self.device, self._network, sequences).features(sequences)
+        return self._in_form_of(X, sequences, features)
 
     @property
     def _n_features_out(self) -> int:

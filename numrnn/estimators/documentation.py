@@ -91,7 +91,9 @@ random_state : int, RandomState instance or None, default=None
 dtype : {"float32", "float64"}, default="float32"
     Floating-point type of the network.
 device : {"cpu", "cuda", "auto"}, default="cpu"
-    "auto" is the CPU, and "cuda" an error, while there is no CUDA engine.
+    What trains and predicts. "cuda" is an NVIDIA GPU, with the extra ``numrnn[cuda]``, or an error; "auto" is the GPU
+    if there is one, it can do what is asked for, and there is enough work for it. A fitted estimator can be set to
+    another device.
 n_jobs : int or None, default=None
     Threads. None is one for each processor; -1 the same, -2 one fewer.
 verbose : bool, default=False
@@ -119,6 +121,8 @@ best_validation_score_ : float or None
     The highest of them.
 n_iter_ : int
     Epochs of the last fit, or of all calls of `partial_fit`.
+device_ : {"cpu", "cuda"}
+    Where the last fit in this process ran.
 n_parameters_ : int
     Number of trained weights and biases.
 t_ : int

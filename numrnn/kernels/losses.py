@@ -2,14 +2,15 @@
 
 Every loss of values has the same signature::
 
-    value = loss(outputs, targets, row, weight, scale, d_outputs)
+    value = loss(outputs, row, targets, answer, weight, scale, d_outputs)
 
 ===========  ==============================  ==========================================================================
 argument     type and shape                  meaning
 ===========  ==============================  ==========================================================================
 outputs      float (n_rows, n_outputs)       raw outputs of the network; read
-targets      float (n_rows, n_columns)       read; NaN is a missing value
-row          int                             the row that is meant
+row          int                             the row of them that is meant
+targets      float (n_answers, n_columns)    read; NaN is a missing value
+answer       int                             the row of targets that belongs to it
 weight       float64                         of the row
 scale        float64                         factor of the gradient
 d_outputs    float (n_rows, n_outputs)       the row is written: scale * weight * (derivative of the row's loss)
@@ -112,11 +113,11 @@ def digamma(x):
 
 
 @inline
-def count_observed(targets, row, step):
+def count_observed(targets, answer, step):
     """How many of a row's targets, of which each has `step` columns, are not NaN in their first one."""
     count = 0
     for k in range(0, targets.shape[1], step):
-        count += targets[row, k] == targets[row, k]
+        count += targets[answer, k] == targets[answer, k]
     return count
 
 
@@ -127,38 +128,38 @@ def _clear_row(matrix, row):
 
 
 @inline
-def squared_error_of_row(outputs, targets, row, weight, scale, d_outputs):
+def squared_error_of_row(outputs, row, targets, answer, weight, scale, d_outputs):
     """Mean over the outputs of (y - t)**2 (no factor 1/2, as torch.nn.MSELoss)."""
-    observed = count_observed(targets, row, 1)
+    observed = count_observed(targets, answer, 1)
     if weight == 0.0 or observed == 0:
         _clear_row(d_outputs, row)
         return 0.0
     weight /= observed
     row_loss = 0.0
     for k in range(outputs.shape[1]):
-        if targets[row, k] != targets[row, k]:
+        if targets[answer, k] != targets[answer, k]:
             d_outputs[row, k] = 0.0
             continue
-        error = np.float64(outputs[row, k]) - np.float64(targets[row, k])
+        error = np.float64(outputs[row, k]) - np.float64(targets[answer, k])
         row_loss += error * error
         d_outputs[row, k] = scale * weight * 2.0 * error
     return weight * row_loss
 
 
 @inline
-def absolute_error_of_row(outputs, targets, row, weight, scale, d_outputs):
+def absolute_error_of_row(outputs, row, targets, answer, weight, scale, d_outputs):
     """Mean over the outputs of abs(y - t); the derivative at y = t is 0."""
-    observed = count_observed(targets, row, 1)
+    observed = count_observed(targets, answer, 1)
     if weight == 0.0 or observed == 0:
         _clear_row(d_outputs, row)
         return 0.0
     weight /= observed
     row_loss = 0.0
     for k in range(outputs.shape[1]):
-        if targets[row, k] != targets[row, k]:
+        if targets[answer, k] != targets[answer, k]:
             d_outputs[row, k] = 0.0
             continue
-        error = np.float64(outputs[row, k]) - np.float64(targets[row, k])
+        error = np.float64(outputs[row, k]) - np.float64(targets[answer, k])
         row_loss += abs(error)
         sign = error if error != error else np.float64(error > 0.0) - np.float64(error < 0.0)
         d_outputs[row, k] = scale * weight * sign
@@ -166,22 +167,22 @@ def absolute_error_of_row(outputs, targets, row, weight, scale, d_outputs):
 
 
 @inline
-def huber_of_row(outputs, targets, row, weight, scale, d_outputs):
+def huber_of_row(outputs, row, targets, answer, weight, scale, d_outputs):
     """Mean over the outputs of Huber's loss: e**2 / 2 for abs(e) <= 1, else abs(e) - 1/2, with e = y - t [1]_.
 
     .. [1] Huber, P. J. (1964). Robust estimation of a location parameter. Annals of Mathematical Statistics 35, 73-101.
     """
-    observed = count_observed(targets, row, 1)
+    observed = count_observed(targets, answer, 1)
     if weight == 0.0 or observed == 0:
         _clear_row(d_outputs, row)
         return 0.0
     weight /= observed
     row_loss = 0.0
     for k in range(outputs.shape[1]):
-        if targets[row, k] != targets[row, k]:
+        if targets[answer, k] != targets[answer, k]:
             d_outputs[row, k] = 0.0
             continue
-        error = np.float64(outputs[row, k]) - np.float64(targets[row, k])
+        error = np.float64(outputs[row, k]) - np.float64(targets[answer, k])
         if abs(error) > 1.0:
             row_loss += abs(error) - 0.5
             d_outputs[row, k] = scale * weight * (1.0 if error > 0.0 else -1.0)
@@ -192,7 +193,7 @@ def huber_of_row(outputs, targets, row, weight, scale, d_outputs):
 
 
 @inline
-def quantile_of_row(outputs, targets, row, weight, levels, scale, d_outputs):
+def quantile_of_row(outputs, row, targets, answer, weight, levels, scale, d_outputs):
     """Mean over targets and levels of the pinball loss: level * (t - q) for t > q, else (1 - level) * (q - t) [1]_.
 
     levels: float64 (n_levels,), between 0 and 1, increasing; read. The quantiles never cross. The derivative at t = q
@@ -206,7 +207,7 @@ def quantile_of_row(outputs, targets, row, weight, levels, scale, d_outputs):
     for j in range(1, n_levels):
         if abs(levels[j] - 0.5) < abs(levels[anchor] - 0.5):
             anchor = j
-    observed = count_observed(targets, row, 1)
+    observed = count_observed(targets, answer, 1)
     if weight == 0.0 or observed == 0:
         _clear_row(d_outputs, row)
         return 0.0
@@ -215,7 +216,7 @@ def quantile_of_row(outputs, targets, row, weight, levels, scale, d_outputs):
     row_loss = 0.0
     for k in range(n_targets):
         first = k * n_levels
-        target = np.float64(targets[row, k])
+        target = np.float64(targets[answer, k])
         if target != target:
             for j in range(n_levels):
                 d_outputs[row, first + j] = 0.0
@@ -251,10 +252,10 @@ def quantile_of_row(outputs, targets, row, weight, levels, scale, d_outputs):
 
 
 @inline
-def gaussian_of_row(outputs, targets, row, weight, scale, d_outputs):
+def gaussian_of_row(outputs, row, targets, answer, weight, scale, d_outputs):
     """Negative logarithm of the normal density: log(2 pi) / 2 + log(sigma) + ((t - mean) / sigma)**2 / 2."""
     n_targets = targets.shape[1]
-    observed = count_observed(targets, row, 1)
+    observed = count_observed(targets, answer, 1)
     if weight == 0.0 or observed == 0:
         _clear_row(d_outputs, row)
         return 0.0
@@ -262,7 +263,7 @@ def gaussian_of_row(outputs, targets, row, weight, scale, d_outputs):
     factor = scale * weight
     row_loss = 0.0
     for k in range(n_targets):
-        target = np.float64(targets[row, k])
+        target = np.float64(targets[answer, k])
         if target != target:
             d_outputs[row, 2 * k] = 0.0
             d_outputs[row, 2 * k + 1] = 0.0
@@ -277,10 +278,10 @@ def gaussian_of_row(outputs, targets, row, weight, scale, d_outputs):
 
 
 @inline
-def student_t_of_row(outputs, targets, row, weight, scale, d_outputs):
+def student_t_of_row(outputs, row, targets, answer, weight, scale, d_outputs):
     """Negative logarithm of the density of Student's t with location, scale and degrees of freedom."""
     n_targets = targets.shape[1]
-    observed = count_observed(targets, row, 1)
+    observed = count_observed(targets, answer, 1)
     if weight == 0.0 or observed == 0:
         _clear_row(d_outputs, row)
         return 0.0
@@ -288,7 +289,7 @@ def student_t_of_row(outputs, targets, row, weight, scale, d_outputs):
     factor = scale * weight
     row_loss = 0.0
     for k in range(n_targets):
-        target = np.float64(targets[row, k])
+        target = np.float64(targets[answer, k])
         first = 3 * k
         if target != target:
             for p in range(3):
@@ -316,9 +317,9 @@ def student_t_of_row(outputs, targets, row, weight, scale, d_outputs):
 
 
 @inline
-def negative_binomial_of_row(outputs, targets, row, weight, scale, d_outputs):
+def negative_binomial_of_row(outputs, row, targets, answer, weight, scale, d_outputs):
     """Negative logarithm of the probability of counts; targets (n_rows, 2 * n_targets): counts and scales by turns."""
-    observed = count_observed(targets, row, 2)
+    observed = count_observed(targets, answer, 2)
     if weight == 0.0 or observed == 0:
         _clear_row(d_outputs, row)
         return 0.0
@@ -326,12 +327,12 @@ def negative_binomial_of_row(outputs, targets, row, weight, scale, d_outputs):
     factor = scale * weight
     row_loss = 0.0
     for k in range(targets.shape[1] // 2):
-        count = np.float64(targets[row, 2 * k])
+        count = np.float64(targets[answer, 2 * k])
         if count != count:
             d_outputs[row, 2 * k] = 0.0
             d_outputs[row, 2 * k + 1] = 0.0
             continue
-        size = np.float64(targets[row, 2 * k + 1])
+        size = np.float64(targets[answer, 2 * k + 1])
         raw_mean = np.float64(outputs[row, 2 * k])
         raw_dispersion = np.float64(outputs[row, 2 * k + 1])
         mean = size * (_softplus(raw_mean) + SMALLEST_MEAN)

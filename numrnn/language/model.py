@@ -20,6 +20,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from numrnn.compiled import CompiledNetwork, compile_network
+from numrnn.devices import check_device, engine_of
 from numrnn.estimators.base import RecurrentEstimator
 from numrnn.estimators.validation import check_sizes_and_threads, hidden_sizes_of
 from numrnn.kernels.cpu.sampling import SYMBOLS
@@ -98,6 +99,8 @@ class RNNLanguageModel(BaseEstimator):
         Whether `fit` goes on from the present parameters.
     random_state : int, RandomState or None, default=None
     dtype : {"float32", "float64"}, default="float32"
+    device : {"cpu", "cuda", "auto"}, default="cpu"
+        What trains, as of `RNNClassifier`. Judging and writing text, symbol by symbol, are for the CPU always.
     n_jobs : int or None, default=None
         Threads; results do not depend on it.
     verbose : bool, default=False
@@ -115,6 +118,8 @@ class RNNLanguageModel(BaseEstimator):
     best_validation_score_ : float or None
     n_iter_ : int
         Epochs of the last `fit`.
+    device_ : {"cpu", "cuda"}
+        Where the last `fit` or `partial_fit` in this process ran.
     n_parameters_ : int
 
     References
@@ -159,6 +164,7 @@ class RNNLanguageModel(BaseEstimator):
                 "warm_start",
                 "random_state",
                 "dtype",
+                "device",
                 "n_jobs",
                 "verbose",
             )
@@ -216,6 +222,7 @@ class RNNLanguageModel(BaseEstimator):
         warm_start: bool = False,
         random_state: Any = None,
         dtype: Any = "float32",
+        device: str = "cpu",
         n_jobs: int | None = None,
         verbose: bool = False,
     ) -> None:
@@ -247,6 +254,7 @@ class RNNLanguageModel(BaseEstimator):
         self.warm_start = warm_start
         self.random_state = random_state
         self.dtype = dtype
+        self.device = device
         self.n_jobs = n_jobs
         self.verbose = verbose
 
@@ -313,8 +321,11 @@ class RNNLanguageModel(BaseEstimator):
             parameter is out of range.
         FloatingPointError
             If the loss stops being finite. The model has the parameters of the last good epoch then.
+        RuntimeError
+            If ``device="cuda"`` cannot be had, or fails: the model has the parameters of the last whole epoch then.
         """
         check_sizes_and_threads(self)
+        check_device(self.device, None)
         return self._fit(X, reset=not (self.warm_start and hasattr(self, "_network")), incremental=False)
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -332,6 +343,7 @@ class RNNLanguageModel(BaseEstimator):
         self : object
         """
         check_sizes_and_threads(self)
+        check_device(self.device, None)
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         return self._fit(X, reset=not hasattr(self, "_network"), incremental=True)
@@ -384,6 +396,8 @@ class RNNLanguageModel(BaseEstimator):
                 streams = cut_into_streams(held_out[0], _VALIDATION_STREAMS, _SHORTEST_STREAM, self.dtype)
                 validation = (*streams, None)
         state = self._state
+        at_once = int(self.bptt_steps) * int(self.batch_size)
+        engine = engine_of(self.device, self._network, np.array([at_once]), 1, self.solver)
         try:
             train(
                 self._network,
@@ -403,6 +417,7 @@ class RNNLanguageModel(BaseEstimator):
                 verbose=bool(self.verbose),
                 state=state,
                 incremental=incremental,
+                engine=engine,
             )
         finally:
             # Also after an error: the network then has its last good parameters, and is as fitted as it can be.
@@ -413,6 +428,7 @@ class RNNLanguageModel(BaseEstimator):
             self.best_validation_score_ = state.best_validation_score if self.early_stopping else None
             self.n_iter_ = state.n_epochs if incremental else state.n_iter
             self.n_parameters_ = self._network.n_parameters
+            self.device_ = engine.device_name
         if not (incremental or state.converged or state.interrupted) and not self.early_stopping:
             warnings.warn(
                 f"Maximum number of epochs ({self.max_iter}) reached and the optimization hasn't converged yet.",

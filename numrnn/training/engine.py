@@ -76,7 +76,15 @@ class Minibatches:
 
 
 class Engine(Protocol):
-    """Trains one network on one set of data, and judges it in between."""
+    """Trains one network on one set of data, and judges it in between.
+
+    Attributes
+    ----------
+    device_name : str
+        Where it trains.
+    """
+
+    device_name: str
 
     def epoch(self, batches: Minibatches, rate: float) -> float:
         """Train on the minibatches, one update after each.
@@ -107,7 +115,9 @@ class Engine(Protocol):
 
 
 class EngineMaker(Protocol):
-    """Makes an engine."""
+    """Makes an engine: the class of one."""
+
+    device_name: str
 
     def __call__(
         self, network: Network, data: TrainingSource, solver: Solver, objective: Objective, batch_size: int
@@ -126,6 +136,8 @@ class HostEngine:
     batch_size : int
         Members of the source in a minibatch.
     """
+
+    device_name = "cpu"
 
     def __init__(
         self, network: Network, data: TrainingSource, solver: Solver, objective: Objective, batch_size: int

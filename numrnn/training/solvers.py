@@ -141,6 +141,19 @@ class Solver(ABC):
     def _apply_missed(self, parameters: NDArray, spans: Spans, ages: NDArray[np.int64], learning_rate: float) -> None:
         """Make the updates that spans have missed, so many of each."""
 
+    def made_elsewhere(self, n_updates: int, n_rows: int) -> None:
+        """Count updates that all parameters have made together, without this solver.
+
+        Parameters
+        ----------
+        n_updates : int
+            Those made so far, earlier ones included.
+        n_rows : int
+            Rows of all tables together.
+        """
+        self.n_updates = n_updates
+        self._updated = np.full(n_rows, n_updates, dtype=np.int64) if n_rows else None
+
     def state(self) -> dict[str, Any]:
         """A copy of everything that changes from update to update."""
         state: dict[str, Any] = {name: moment.copy() for name, moment in self.moments.items()}

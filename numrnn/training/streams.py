@@ -38,6 +38,11 @@ class StreamWindows:
         return -(-self._streams.max_length // self._steps)
 
     @property
+    def window_lengths(self) -> NDArray[np.int64]:
+        """Time steps of every stream in a window."""
+        return np.full(len(self._streams), min(self._steps, self._streams.max_length), dtype=np.int64)
+
+    @property
     def n_rows(self) -> int:
         return len(self._targets)
 

@@ -41,7 +41,7 @@ def quantile(outputs, targets, weights, levels, scale, d_outputs):
     """As the others, with `levels`, float64 (n_levels,), between 0 and 1, increasing; read."""
     total = 0.0
     for row in range(len(outputs)):
-        total += quantile_of_row(outputs, targets, row, weights[row], levels, scale, d_outputs)
+        total += quantile_of_row(outputs, row, targets, row, weights[row], levels, scale, d_outputs)
     return total
 
 

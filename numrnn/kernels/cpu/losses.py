@@ -125,7 +125,7 @@ def cross_entropy(outputs, targets, weights, smoothing, workspace, scale, d_outp
     return total
 
 
-def loss_of_row(outputs, targets, row, weight, scale, d_outputs):
+def loss_of_row(outputs, row, targets, answer, weight, scale, d_outputs):
     """Stands for the loss of one row, see `numrnn.kernels.losses`."""
     raise NotImplementedError
 
@@ -133,7 +133,7 @@ def loss_of_row(outputs, targets, row, weight, scale, d_outputs):
 def _over_rows(outputs, targets, weights, scale, d_outputs):
     total = 0.0
     for row in range(len(outputs)):
-        total += loss_of_row(outputs, targets, row, weights[row], scale, d_outputs)
+        total += loss_of_row(outputs, row, targets, row, weights[row], scale, d_outputs)
     return total
 
 

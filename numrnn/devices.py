@@ -1,0 +1,138 @@
+"""Which device trains and predicts: what ``device="cpu"``, ``"cuda"`` and ``"auto"`` stand for.
+
+Nothing falls back silently: "cuda" is a CUDA device or an error, before any work is done. "auto" is a CUDA device if
+there is one, if it can do what is asked for, and if there is enough work for it by `WORTH_A_DEVICE`; else the CPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from numrnn.network import Network
+from numrnn.packing import Sequences
+from numrnn.training.engine import EngineMaker, HostEngine
+
+__all__ = ["DEVICES", "WORTH_A_DEVICE", "check_device", "engine_of", "reader_of", "unsupported"]
+
+DEVICES = ("cpu", "cuda", "auto")
+
+# Floating-point operations of the recurrent layers from which on "auto" chooses a CUDA device: of a minibatch in
+# training, and of all sequences in inference. A device takes tens of microseconds for every kernel that is launched,
+# whatever it computes; the numbers are estimates of where that stops to matter, and have not been measured yet.
+WORTH_A_DEVICE = {"training": 5e8, "inference": 2e9}
+
+_readers: WeakKeyDictionary[Network, Any] = WeakKeyDictionary()
+
+
+def unsupported(*, loss: str = "", convolution: bool = False, solver: str = "") -> str | None:
+    """What of a model keeps it from training on a CUDA device; None if nothing does."""
+    if loss == "crf":
+        return "conditional random fields (output='crf')"
+    if convolution:
+        return "convolutions"
+    if solver == "lbfgs":
+        return "the solver 'lbfgs'"
+    return None
+
+
+def check_device(device: str, reason_against: str | None) -> None:
+    """See that "cuda" can be had, before any work is done.
+
+    Parameters
+    ----------
+    device : {"cpu", "cuda", "auto"}
+    reason_against : str or None
+        What `unsupported` says.
+
+    Raises
+    ------
+    RuntimeError
+        If it cannot.
+    """
+    if device != "cuda":
+        return
+    if reason_against is not None:
+        raise RuntimeError(
+            f"device='cuda' is not available for this model: {reason_against} run on the CPU alone. Use device='cpu', "
+            "or device='auto' for the fastest device that can."
+        )
+    problem = _why_unavailable()
+    if problem is not None:
+        raise RuntimeError(
+            f"device='cuda' is not available: {problem}. Use device='cpu', or device='auto' for the fastest device "
+            "there is."
+        )
+
+
+def engine_of(device: str, network: Network, lengths: Any, batch_size: int, solver: str) -> EngineMaker:
+    """What trains a network.
+
+    Parameters
+    ----------
+    device : {"cpu", "cuda", "auto"}
+    network : Network
+    lengths : ndarray of int64
+        Of all sequences.
+    batch_size : int
+    solver : str
+
+    Raises
+    ------
+    RuntimeError
+        As `check_device`.
+    """
+    reason = unsupported(loss=network.loss_name, convolution=bool(network.convolutions), solver=solver)
+    check_device(device, reason)
+    if device == "auto":
+        n_steps = float(np.mean(lengths)) * min(batch_size, len(lengths)) if len(lengths) else 0.0
+        enough = 3 * _flops(network, n_steps) >= WORTH_A_DEVICE["training"]
+        device = "cuda" if enough and reason is None and _why_unavailable() is None else "cpu"
+    if device == "cpu":
+        return HostEngine
+    from numrnn.cuda.engine import DeviceEngine
+
+    return DeviceEngine
+
+
+def reader_of(device: str, network: Network, sequences: Sequences) -> Any:
+    """What computes outputs, features and attention weights of these sequences: the network, or its like on a device.
+
+    Raises
+    ------
+    RuntimeError
+        As `check_device`.
+    """
+    reason = unsupported(loss=network.loss_name, convolution=bool(network.convolutions))
+    check_device(device, reason)
+    if device == "auto":
+        enough = _flops(network, float(sequences.n_steps)) >= WORTH_A_DEVICE["inference"]
+        device = "cuda" if enough and reason is None and _why_unavailable() is None else "cpu"
+    if device == "cpu":
+        return network
+    from numrnn.cuda.inference import DeviceInference
+    from numrnn.cuda.network import DeviceNetwork
+
+    reader = _readers.get(network)
+    if reader is None:
+        reader = _readers[network] = DeviceInference(DeviceNetwork(network.with_dtype(network.dtype)))
+    reader.take(network.parameters.flat)
+    return reader
+
+
+def _flops(network: Network, n_steps: float) -> float:
+    """Operations of the recurrent layers for so many time steps, forward."""
+    stack = network.stack
+    total, size = 0, stack.input_size
+    for hidden_size in stack.hidden_sizes:
+        total += 2 * stack.n_directions * stack.cell.n_gates * hidden_size * (size + hidden_size)
+        size = hidden_size * stack.n_directions
+    return n_steps * total
+
+
+def _why_unavailable() -> str | None:
+    from numrnn.kernels.cuda.availability import why_unavailable
+
+    return why_unavailable()

@@ -1,0 +1,141 @@
+"""Recurrent layers on the device equal those of the CPU, whatever the geometry, and are the same from run to run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from numrnn.cuda.batches import Plans
+from numrnn.cuda.stack import DeviceStack
+from numrnn.kernels.cuda.arrays import DeviceArrays, download, new_queue, upload
+from numrnn.packing import Sequences
+from numrnn.parameters import Parameters
+from numrnn.stack import RecurrentStack
+
+CELLS = ("rnn_tanh", "rnn_relu", "lstm", "gru")
+
+
+class Pair:
+    """The same layers on both, with the same parameters, and a batch of sequences."""
+
+    def __init__(self, cell, hidden_sizes, lengths, *, input_size=3, dtype="float64", step_by_step=False, **options):
+        rng = np.random.default_rng(5)
+        self.stack = RecurrentStack(cell, input_size, hidden_sizes, dtype=dtype, **options)
+        self.parameters = Parameters(self.stack.parameter_shapes(), self.stack.dtype)
+        self.parameters.flat[:] = rng.normal(0, 0.5, self.parameters.size)
+        lengths = np.array(lengths, dtype=np.int64)
+        values = rng.normal(size=(int(lengths.sum()), input_size)).astype(dtype)
+        self.sequences = Sequences(values, np.cumsum(lengths) - lengths, lengths)
+        self.queue = new_queue()
+        self.device = DeviceStack(self.stack, self.parameters, DeviceArrays(), self.queue)
+        self.device.step_by_step = step_by_step
+        self.d_output = rng.normal(size=(len(values), self.stack.output_size)).astype(dtype)
+        sizes = [size for size in hidden_sizes for _ in range(self.stack.n_directions)]
+        shapes = [(self.stack.n_states, len(lengths), size) for size in sizes]
+        self.state = [rng.normal(size=shape).astype(dtype) for shape in shapes]
+        self.d_state = [rng.normal(size=shape).astype(dtype) for shape in shapes]
+
+    def on_device(self, states):
+        swapped = [np.ascontiguousarray(state.swapaxes(0, 1)) for state in states]
+        return [(upload(state.reshape(-1), self.queue), 0) for state in swapped]
+
+    def on_host(self, states):
+        results = []
+        for (array, first), like in zip(states, self.state, strict=True):
+            n_states, n_sequences, size = like.shape
+            flat = download(array, self.queue)[first : first + like.size]
+            results.append(flat.reshape(n_sequences, n_states, size).swapaxes(0, 1))
+        return results
+
+    def host(self, training=True, seed=7):
+        run = self.stack.forward(
+            self.parameters, self.sequences, state=self.state, training=training, dropout_seed=seed
+        )
+        results = {"output": run.output, **self._named("state", run.state)}
+        if training:
+            gradient = self.parameters.zeros_like()
+            d_input, d_initial = self.stack.backward(
+                run, self.parameters, self.d_output, gradient, d_state=self.d_state, need_input=True
+            )
+            results |= {"d_input": d_input, "gradient": gradient.flat, **self._named("d_initial", d_initial)}
+        return results
+
+    def cuda(self, training=True, seed=7):
+        queue = self.queue
+        plan = Plans().of(self.sequences.lengths, queue)
+        place = download(plan.place, queue)[: plan.n_rows]
+        inputs = upload(self.sequences.values[place].reshape(-1), queue)
+        parameters = upload(self.parameters.flat, queue)
+        run = self.device.forward(
+            inputs,
+            plan,
+            parameters=parameters,
+            state=self.on_device(self.state),
+            training=training,
+            dropout_seed=seed,
+        )
+        results = {"output": self._rows(run.output, place), **self._named("state", self.on_host(run.state))}
+        if training:
+            gradient = upload(np.zeros_like(self.parameters.flat), queue)
+            d_output = upload(self.d_output[place].reshape(-1), queue)
+            d_state = self.on_device(self.d_state)
+            d_input = self.device.backward(run, parameters, d_output, gradient, d_state=d_state, need_input=True)
+            results |= {"d_input": self._rows(d_input, place), "gradient": download(gradient, queue)}
+            results |= self._named("d_initial", self.on_host(run.d_initial))
+        return results
+
+    def _rows(self, packed, place):
+        result = np.empty((len(place), -1 if not len(place) else packed.size // max(len(place), 1)), self.stack.dtype)
+        width = self.stack.output_size if packed.size == len(place) * self.stack.output_size else None
+        flat = download(packed, self.queue)
+        width = width or self.stack.input_size
+        result = np.empty((len(place), width), self.stack.dtype)
+        result[place] = flat[: len(place) * width].reshape(len(place), width)
+        return result
+
+    @staticmethod
+    def _named(name, arrays):
+        return {f"{name} {i}": array for i, array in enumerate(arrays)}
+
+
+def check(pair, tolerance=1e-12, training=True):
+    expected, found = pair.host(training), pair.cuda(training)
+    assert expected.keys() == found.keys()
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_ragged_bidirectional_layers(cell):
+    check(Pair(cell, (5, 3), [3, 1, 4, 0, 2], bidirectional=True))
+
+
+@pytest.mark.parametrize("cell", ("lstm", "gru"))
+def test_step_by_step(cell):
+    check(Pair(cell, (5,), [3, 1, 4, 2], bidirectional=True, step_by_step=True, recurrent_dropout=0.3))
+
+
+@pytest.mark.parametrize("cell", ("rnn_tanh", "gru", "lstm"))
+@pytest.mark.parametrize("hidden_size, lengths", [(1, [1]), (2, [1, 3]), (9, [2, 2, 2])])
+def test_sizes(cell, hidden_size, lengths):
+    check(Pair(cell, (hidden_size,), lengths))
+
+
+def test_float32():
+    check(Pair("lstm", (6,), [2, 3, 1], dtype="float32"), 1e-5)
+
+
+@pytest.mark.parametrize("cell", ("lstm", "gru"))
+def test_dropout_and_residual_connections(cell):
+    check(Pair(cell, (4, 4), [3, 2], bidirectional=False, dropout=0.4, recurrent_dropout=0.4, residual=True))
+
+
+def test_inference():
+    check(Pair("lstm", (5,), [3, 1, 2]), training=False)
+
+
+def test_the_same_bits_from_run_to_run():
+    pair = Pair("gru", (5,), [3, 1, 2], dtype="float32", dropout=0.2)
+    first, second = pair.cuda(), pair.cuda()
+    for name, array in first.items():
+        assert np.array_equal(array, second[name]), name
