@@ -2,8 +2,8 @@
 Anomalies by the errors of a forecast
 =====================================
 
-What a forecast does not expect is an anomaly. A series with a daily rhythm is forecast one step ahead; where the error is larger
-than any in a part of the series without anomalies, something happened.
+What a forecast does not expect is an anomaly. A series with a daily rhythm is forecast one step ahead; where the error
+is larger than any in a part of the series without anomalies, something happened.
 """
 
 # %%

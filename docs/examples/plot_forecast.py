@@ -23,8 +23,8 @@ known, future = pm25[:-12], pm25[-12:]
 # %%
 # The forecast
 # ------------
-# Differences to the last value are forecast: most of the next hour is the last one. The tail of the series is held out, and the
-# intervals are made from the errors there.
+# Differences to the last value are forecast: most of the next hour is the last one. The tail of the series is held out,
+# and the intervals are made from the errors there.
 
 forecaster = RNNForecaster(
     (32,),
@@ -49,8 +49,8 @@ display = ForecastDisplay.from_forecaster(
 # %%
 # How good is it, many times over?
 # --------------------------------
-# A rolling backtest forecasts from one origin after another, with what was known there, and the naive forecast, the last value,
-# stands beside it.
+# A rolling backtest forecasts from one origin after another, with what was known there. The naive forecast, the last
+# value, stands beside it.
 
 import numpy as np
 

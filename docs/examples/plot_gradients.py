@@ -2,8 +2,8 @@
 Vanishing and exploding gradients
 =================================
 
-How much of the gradient of the last output reaches the time steps before it, in new networks of 32 units. On a logarithmic scale,
-straight lines are exponential growth or decay. The mathematics page says why.
+How much of the gradient of the last output reaches the time steps before it, in new networks of 32 units. On a
+logarithmic scale, straight lines are exponential growth or decay. The mathematics page says why.
 """
 
 # %%

@@ -2,8 +2,8 @@
 What a network remembers
 ========================
 
-Sequences of 30 symbols, most of them noise. Two of them matter, each an X or a Y, and the class is their order. A look inside: how
-training went, what the units hold, and which symbols the answer rests on.
+Sequences of 30 symbols, most of them noise. Two of them matter, each an X or a Y, and the class is their order. A look
+inside: how training went, what the units hold, and which symbols the answer rests on.
 """
 
 # %%
