@@ -65,7 +65,9 @@ class _Work:
     def __init__(self, tasks: Sequence[Callable[[], Any]], release: Callable[[], None]) -> None:
         self.release = release
         self.errors: dict[int, BaseException] = {}
-        self._waiting = deque(enumerate(tasks))
+        # The first one is the caller's.
+        self._first = tasks[0]
+        self._waiting = deque(enumerate(tasks[1:], 1))
         # How often a thread other than the caller's went to look for a task, and how often it was done with it.
         self._begun: list[None] = []
         self._ended: list[None] = []
@@ -77,6 +79,13 @@ class _Work:
             number, task = self._waiting.popleft()
         except IndexError:
             return False
+        self._do(number, task)
+        return True
+
+    def do_first(self) -> None:
+        self._do(0, self._first)
+
+    def _do(self, number: int, task: Callable[[], Any]) -> None:
         try:
             task()
         except BaseException as error:
@@ -84,7 +93,6 @@ class _Work:
             self.release()
             if isinstance(error, KeyboardInterrupt):
                 raise
-        return True
 
     def help(self) -> None:
         """What the other threads do."""
@@ -249,6 +257,7 @@ class Workers:
                 helper.ask(work)
             if helpers and helpers[0].is_awake:
                 helpers[0].let_begin()
+            work.do_first()
             while work.do_next():
                 pass
         except KeyboardInterrupt as error:
