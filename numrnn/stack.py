@@ -355,9 +355,7 @@ class RecurrentStack:
             self._finish(run)
         return run
 
-    def infer(
-        self, x: NDArray, state: States | None, packed: PackedWeights, output: NDArray
-    ) -> list[NDArray] | None:
+    def infer(self, x: NDArray, state: States | None, packed: PackedWeights, output: NDArray) -> list[NDArray] | None:
         """As `forward` for sequences of one length without pooling, with as little around the kernels as can be.
 
         Parameters
@@ -400,7 +398,9 @@ class RecurrentStack:
                 flat, target_rows, width = output.reshape(-1), rows, self.output_size
             block, place = (0, number) if self._is_uniform else (number, 0)
             initial = None if state is None else state[number]
-            direction.run_alone(run, source, table, pitch, weights, initial, final[block], place, flat, target_rows, width)
+            direction.run_alone(
+                run, source, table, pitch, weights, initial, final[block], place, flat, target_rows, width
+            )
             source, table, pitch = read_only(flat) if number < top else flat, target_rows, width
         if plan.lease.n_bytes > plan.KEPT_BYTES or not self._buffers.keep(key, plan):
             plan.lease.release()

@@ -31,7 +31,7 @@ usually = st.sampled_from([True] * 9 + [False])
 
 @st.composite
 def arrays(draw, *fitting):
-    """An array, and a check that nothing around it has changed. Most of them have the fitting shape and good numbers."""
+    """An array, and a check that nothing around it has changed. Most have the fitting shape and good numbers."""
     shape = fitting if draw(usually) else tuple(draw(st.lists(sizes, max_size=4)))
     dtype = np.dtype(draw(st.sampled_from(NUMBERS)) if draw(usually) else draw(st.sampled_from(OTHERS)))
     # Axes in any order of memory, with any step between their elements.

@@ -74,10 +74,13 @@ def restore_subnormals(typingctx, before):
     return types.void(types.int64), codegen
 
 
+def _flush_nothing() -> int:
+    return 0
+
+
+def _restore_nothing(before: int) -> None:
+    pass
+
+
 if not COMPILED:
-
-    def flush_subnormals():
-        return 0
-
-    def restore_subnormals(before):
-        pass
+    flush_subnormals, restore_subnormals = _flush_nothing, _restore_nothing  # type: ignore[assignment]

@@ -48,7 +48,7 @@ BLOCK_ROWS = 192
 SUM_ROWS = 384
 SUM_COLUMNS = 192
 # The pitch of the transposed block: not a power of two, so that its rows do not compete for places in the cache.
-SUM_PITCH = np.int64(SUM_ROWS + 16)
+SUM_PITCH: int = np.int64(SUM_ROWS + 16)  # type: ignore[assignment]
 
 
 @inline
@@ -349,7 +349,9 @@ def pack_columns(weight, gates, hidden_size, unit_begin, units, identity, panels
             width = min(step, columns - first)
             row = gates[slot] * hidden_size + unit_begin + unit
             n_units = min(n_lanes, hidden_size - unit_begin - unit)
-            transpose_into(flat, row * depth, identity, ZERO, n_units, depth, depth, panels, first * depth + inside, width)
+            transpose_into(
+                flat, row * depth, identity, ZERO, n_units, depth, depth, panels, first * depth + inside, width
+            )
 
 
 @kernel
