@@ -14,7 +14,7 @@ from numrnn.kernels.cpu.matmul import (
     SUM_COLUMNS,
     SUM_PITCH,
     SUM_ROWS,
-    multiply,
+    multiply_kernel,
     multiply_transposed,
     pack_columns,
     pack_rows,
@@ -172,7 +172,7 @@ class AttentionPooling:
 
         def part(begin: int, end: int) -> None:
             first, last = int(offsets[begin]), int(offsets[end])
-            multiply(
+            multiply_kernel(
                 flat, 0, rows, first, last - first, self.input_size, panels, 0, self.input_size, columns,
                 bias, 0, 0, run.activations, first * columns, columns,
             )  # fmt: skip
@@ -231,7 +231,7 @@ class AttentionPooling:
                 flat, rows, size, offsets, begin, end, columns, vector, np.empty(self._lanes, dtype=self.dtype),
                 run.weights, d_flat, run.activations, d_vector, padded, pitch,
             )  # fmt: skip
-            multiply(
+            multiply_kernel(
                 read_only(run.activations), 0, identity, first, last - first, columns, panels, 0, self.attention_size,
                 pitch, padded, first * pitch, pitch, padded, first * pitch, pitch,
             )  # fmt: skip

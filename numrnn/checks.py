@@ -23,6 +23,8 @@ def real_array(array: Any, name: str, dtype: np.dtype) -> NDArray:
     ValueError
         If they are not real numbers.
     """
+    if type(array) is np.ndarray and array.dtype is dtype and array.flags.carray:
+        return array
     if np.ma.is_masked(array):
         raise ValueError(f"{name} must not have masked values: give the lengths of the sequences instead")
     result = np.asarray(array)

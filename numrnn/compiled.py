@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numrnn.buffers import aligned_zeros
+from numrnn.buffers import aligned_zeros, read_only
 from numrnn.checks import finite_array
 from numrnn.direction import Direction
 from numrnn.kernels.cpu import callbacks, streaming
-from numrnn.kernels.cpu.matmul import multiply, pack_columns
+from numrnn.kernels.cpu.matmul import multiply_kernel, pack_columns
 from numrnn.kernels.simd import lane_count
 from numrnn.parameters import Parameters
 
@@ -379,7 +379,8 @@ def _project(weights: NDArray, layer: NDArray, table: NDArray, direction: Direct
     rows = np.arange(n_rows, dtype=np.int64)
     projected.reshape(n_rows, slots)[:, columns:] = weights[bias + columns : bias + slots]
     source = weights[table[3] : table[3] + n_rows * size].copy()
-    multiply(source, 0, rows, 0, n_rows, size, weights, begin, size, columns, weights, bias, 0, projected, 0, slots)
+    matrix = weights, begin, size, columns, weights, bias, 0
+    multiply_kernel(read_only(source), 0, rows, 0, n_rows, size, *matrix, projected, 0, slots)
 
 
 def _with_input_map(parameters: Parameters, matrix: NDArray, offset: NDArray) -> dict[str, NDArray]:

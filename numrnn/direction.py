@@ -379,6 +379,38 @@ class Direction:
             for packed, fixed in zip(weights, run.forward_arguments, strict=True)
         ]
 
+    def run_alone(
+        self,
+        run: DirectionPass,
+        source: NDArray,
+        rows: NDArray,
+        pitch: int,
+        weights: NDArray,
+        initial: NDArray | None,
+        final: NDArray,
+        place: int,
+        target: NDArray,
+        target_rows: NDArray,
+        target_pitch: int,
+    ) -> None:
+        """The only share of a pass, at once: the arguments of `forward_tasks`, matrices as `Rows` has them."""
+        self.kernels.forward(
+            source,
+            rows,
+            pitch,
+            weights,
+            self._no_states if initial is None else np.ascontiguousarray(initial),
+            initial is not None,
+            final,
+            place,
+            target,
+            target_rows,
+            0,
+            target_pitch,
+            True,
+            *run.forward_arguments[0],
+        )
+
     # --------------------------------------------------------------------------------------------------- backward
     def backward_tasks(
         self,

@@ -175,8 +175,9 @@ class _RecurrentLayer:
         return int(self._rng.randint(2**32, dtype=np.uint64)) if self.dropout or self.recurrent_dropout else 0
 
     # ------------------------------------------------------------------------------------------------------ checks
-    def _as_batch(self, x: Any, name: str, width: int, width_name: str) -> NDArray:
-        shape = np.shape(x)
+    def _as_reals(self, x: Any, name: str, width: int, width_name: str) -> NDArray:
+        """A batch whose numbers have not been looked at."""
+        shape = x.shape if type(x) is np.ndarray else np.shape(x)
         if len(shape) != 3 or shape[2] != width:
             raise ValueError(
                 f"{name} must have the shape (n_sequences, n_timesteps, {width_name}) with {width_name} = {width}, got "
@@ -184,7 +185,10 @@ class _RecurrentLayer:
             )
         if 0 in shape:
             raise ValueError(f"{name} must have at least one sequence and one time step, got shape {shape}")
-        return finite_array(x, name, self.dtype)
+        return real_array(x, name, self.dtype)
+
+    def _as_batch(self, x: Any, name: str, width: int, width_name: str) -> NDArray:
+        return finite_array(self._as_reals(x, name, width, width_name), name, self.dtype)
 
     @staticmethod
     def _as_lengths(lengths: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.int64] | None:
@@ -237,14 +241,20 @@ class _RecurrentLayer:
         ValueError
             If a shape does not fit, a number is not finite, or a length is out of range.
         """
-        batch = self._as_batch(x, "x", self.input_size, "input_size")
-        n_sequences, n_timesteps, _ = batch.shape
-        checked = self._as_lengths(lengths, batch.shape)
+        given = self._as_reals(x, "x", self.input_size, "input_size")
+        n_sequences, n_timesteps, _ = given.shape
+        checked = None if lengths is None else self._as_lengths(lengths, given.shape)
         if n_timesteps == 1 and n_sequences <= MOST_ADVANCED and not (training or self.bidirectional):
-            y_t, new_state = self._advance(batch[:, 0], state)
+            y_t, new_state = self._advance(given[:, 0], state, given, "x")
             return y_t[:, np.newaxis], new_state
-        initial = self._states.to_engine(state, n_sequences)
+        batch = finite_array(given, "x", self.dtype)
+        initial = None if state is None else self._states.to_engine(state, n_sequences)
         shape = (n_sequences, n_timesteps, self._stack.output_size)
+        if not training and checked is None:
+            y = np.empty(shape, dtype=self.dtype)
+            final = self._stack.infer(batch, initial, self._packed_weights(), y)
+            if final is not None:
+                return y, self._states.from_engine(final)
         y = (np.empty if checked is None else np.zeros)(shape, dtype=self.dtype)
         sequences = Sequences.from_padded(batch, checked)
         run = self._stack.forward(
@@ -344,7 +354,7 @@ class _RecurrentLayer:
         if n_sequences > MOST_ADVANCED:
             y, new_state = self.forward(x[:, np.newaxis], state)
             return y[:, 0], new_state
-        return self._advance(x, state)
+        return self._advance(x, state, x, "x_t")
 
     def compile(self) -> CompiledNetwork:
         """The layer for compiled code: arrays and functions to be used in your own ``@njit`` functions.
@@ -392,11 +402,13 @@ class _RecurrentLayer:
         """
         return Stream(compile_layer(self), n_streams)
 
-    def _advance(self, x: NDArray, state: Any) -> tuple[NDArray, Any]:
-        """One time step of at most `MOST_ADVANCED` sequences; x is contiguous and of the layer's type."""
+    def _advance(self, x: NDArray, state: Any, given: NDArray, name: str) -> tuple[NDArray, Any]:
+        """One time step of at most `MOST_ADVANCED` sequences; x is contiguous and of the layer's type.
+
+        given and name are what an error calls it, if a number of it is not finite.
+        """
         layout, dtype, advance = self._states, self.dtype, self._stack.advance
         n_states, n_sequences = layout.n_states, len(x)
-        given = x
         states = layout.as_it_is(state, n_sequences)
         if states is None:
             parts = layout.parts(layout.zeros(n_sequences) if state is None else state, n_sequences)
@@ -420,7 +432,7 @@ class _RecurrentLayer:
                 y += x
             x = y
         if not finite:
-            finite_array(given, "x_t", dtype)
+            finite_array(given, name, dtype)
             layout.to_engine(state, n_sequences)
         if layout.uniform:
             return x, ((results[0], results[1]) if n_states == 2 else results[0])

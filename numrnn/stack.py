@@ -29,6 +29,8 @@ POOLINGS = ("last", "mean", "max")
 
 # Floating-point operations that are worth a thread of their own.
 _FLOPS_PER_THREAD = 4_000_000
+# As many sequences are run by `infer`; what surrounds the kernels is nothing beside more of them.
+_FEW_SEQUENCES = 8
 # The most sequences that `advance` takes; more have enough work in them to go the general way.
 MOST_ADVANCED = 64
 
@@ -68,6 +70,7 @@ class _Plan:
         # Into how many parts the work that follows the way back through time is divided, layer by layer.
         self.parts = threads
         self._in_sequence_order: NDArray | None = None
+        self._in_caller_order: NDArray | None = None
         # Between layers: outputs of each layer, and gradients of its inputs.
         self.outputs: dict[int, Rows] = {}
         self.d_inputs: dict[int, Rows] = {}
@@ -79,6 +82,12 @@ class _Plan:
             lengths[self.packing.order] = self.packing.lengths
             self._in_sequence_order = self.packing.rows(np.cumsum(lengths) - lengths)
         return self._in_sequence_order
+
+    def in_caller_order(self) -> NDArray:
+        """The same for sequences of one length, in the caller's order."""
+        if self._in_caller_order is None:
+            self._in_caller_order = self.packing.rows(np.cumsum(self.packing.lengths) - self.packing.lengths)
+        return self._in_caller_order
 
     def between(self, rows: dict[int, Rows], purpose: str, number: int, width: int, dtype: np.dtype) -> Rows:
         """A matrix in packed order."""
@@ -371,6 +380,57 @@ class RecurrentStack:
         if not training:
             self._finish(run)
         return run
+
+    def infer(self, x: NDArray, state: States | None, packed: PackedWeights, output: NDArray) -> list[NDArray] | None:
+        """As `forward` for sequences of one length without pooling, with as little around the kernels as can be.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_sequences, n_timesteps, n_features)
+            Contiguous and of the stack's type.
+        state : list of ndarray or None
+        packed : PackedWeights
+        output : ndarray of shape (n_sequences, n_timesteps, output_size)
+            Receives the hidden states of the top layer.
+
+        Returns
+        -------
+        final : list of ndarray or None
+            As `RecurrentPass.final`; None, and nothing is done, if the pass is large enough for several threads or has
+            more than the kernels to it.
+        """
+        n_sequences, n_timesteps, n_features = x.shape
+        if n_sequences > _FEW_SEQUENCES or self.n_directions > 1 or self.residual:
+            return None
+        key = n_sequences, n_timesteps
+        plan = self._buffers.take(key)
+        if plan is None:
+            lengths = np.full(n_sequences, n_timesteps, dtype=np.int64)
+            if max(self._n_threads(n_sequences * n_timesteps * layer[0].step_flops) for layer in self._layers) > 1:
+                return None
+            plan = self._plan(lengths, False, False)
+        rows = plan.in_caller_order()
+        final = self._state_blocks(n_sequences)
+        source, table, pitch = read_only(x.reshape(-1)), rows, n_features
+        top = len(self._layers) - 1
+        for number, ((direction,), (run,)) in enumerate(zip(self._layers, plan.layers, strict=True)):
+            weights = packed.whole.get(number)
+            if weights is None:
+                weights = packed.whole[number] = packed.of(direction, 0, direction.padded)
+            if number < top:
+                width = direction.hidden_size
+                flat, target_rows, *_ = plan.between(plan.outputs, "output", number, width, self.dtype)
+            else:
+                flat, target_rows, width = output.reshape(-1), rows, self.output_size
+            block, place = (0, number) if self._is_uniform else (number, 0)
+            initial = None if state is None else state[number]
+            direction.run_alone(
+                run, source, table, pitch, weights, initial, final[block], place, flat, target_rows, width
+            )
+            source, table, pitch = read_only(flat) if number < top else flat, target_rows, width
+        if plan.lease.n_bytes > plan.KEPT_BYTES or not self._buffers.keep(key, plan):
+            plan.lease.release()
+        return final
 
     def _plan(self, lengths: NDArray, training: bool, masked: bool) -> _Plan:
         n_rows = int(lengths.sum())

@@ -59,3 +59,27 @@ def test_contestants_take_turns_and_the_median_counts():
     assert turns == ["a", "b", "b", "a"]
     assert all(0 < time < 1 for time in times.values())
     assert sys.modules["benchmarks.peers.timing"] is timing
+
+
+def test_instructions_of_innermost_loops_are_counted():
+    assembly = importlib.import_module("benchmarks.assembly")
+    text = """
+kernel:
+\txorl\t%eax, %eax
+.LBB0_1:
+\tvmovups\t(%rdi), %zmm0
+.LBB0_2:
+\tvbroadcastss\t(%rsi,%rax,4), %zmm1
+\tvfmadd231ps\t%zmm0, %zmm1, %zmm2
+\tvfmadd231ps\t64(%rdi), %zmm1, %zmm3
+\tvdivps\t%zmm2, %zmm3, %zmm4
+\tvaddps\t%zmm2, %zmm3, %zmm4
+\tvmovups\t%zmm4, (%rdx)
+\tincq\t%rax
+\tjne\t.LBB0_2
+\tdecq\t%rcx
+\tjne\t.LBB0_1
+\tretq
+"""
+    (loop,) = assembly.innermost_loops(text)
+    assert loop == assembly.Loop(".LBB0_2", 8, fma=2, arithmetic=1, divisions=1, estimates=0, reads=2, writes=1)

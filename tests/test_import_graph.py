@@ -19,10 +19,10 @@ PACKAGE = ROOT / "numrnn"
 LEVELS = (
     ("numrnn.parameters",),
     ("numrnn.packing",),
-    ("numrnn.workers",),
     ("numrnn.buffers",),
     ("numrnn.kernels.simd", "numrnn.kernels.simd_interpreted", "numrnn.kernels.jit"),
-    ("numrnn.kernels.activations", "numrnn.kernels.barrier", "numrnn.kernels.memory"),
+    ("numrnn.kernels.activations", "numrnn.kernels.barrier", "numrnn.kernels.memory", "numrnn.kernels.subnormals"),
+    ("numrnn.workers",),
     (
         "numrnn.kernels.equations",
         "numrnn.kernels.losses",

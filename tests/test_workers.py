@@ -121,6 +121,35 @@ def test_closing_ends_the_threads_and_a_later_run_starts_new_ones():
     workers.close()
 
 
+def test_threads_end_with_their_owner():
+    before = threading.active_count()
+    workers = Workers(3)
+    workers.run([lambda: time.sleep(0.01)] * 3)
+    del workers
+    end = time.monotonic() + 30
+    while threading.active_count() > before:
+        assert time.monotonic() < end, "the threads outlive their pool"
+        time.sleep(0.001)
+
+
+def test_a_sleeping_thread_is_woken_and_one_that_is_awake_is_not_needed_to_finish():
+    done = []
+    with Workers(2) as workers:
+        for pause in (0, 0, 0.05, 0, 0.05):  # longer than a thread stays awake
+            time.sleep(pause)
+            barrier = threading.Barrier(2, timeout=30)
+            workers.run([barrier.wait] * 2)
+            workers.run([lambda: done.append(None)] * 5)
+    assert len(done) == 25
+
+
+def test_a_task_may_use_the_pool_that_runs_it():
+    done = []
+    with Workers(2) as workers:
+        workers.run([lambda: workers.run([lambda: done.append(None)] * 2)] * 2)
+    assert len(done) == 4
+
+
 def test_a_pickle_is_its_number_of_jobs():
     with Workers(2) as workers:
         workers.run([lambda: None] * 2)
@@ -203,11 +232,13 @@ def test_an_interrupt_does_not_leave_tasks_running(tmp_path):
     script = """
 import os, signal, threading, time
 from numrnn.workers import Workers
-finished = []
+finished, begun = [], threading.Event()
 def long():
+    begun.set()
     time.sleep(0.5)
     finished.append(True)
 def interrupt():
+    begun.wait()
     threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 try:
     Workers(2).run([interrupt, long])

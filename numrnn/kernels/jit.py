@@ -15,7 +15,7 @@ import numpy as np
 from numba import config, njit
 from numba.core.registry import cpu_target
 
-__all__ = ["COMPILED", "CPU_FEATURES", "VECTOR_BITS", "ZERO", "inline", "kernel", "specialize"]
+__all__ = ["COMPILED", "CPU_FEATURES", "VECTOR_BITS", "ZERO", "inline", "kernel", "paste", "specialize"]
 
 # For arguments of kernels that call one another: Numba compiles them anew for every literal number.
 ZERO = np.int64(0)
@@ -97,6 +97,11 @@ def kernel(function: Callable[..., Any]) -> Any:
 def inline(function: Callable[..., Any]) -> Any:
     """Compile a small function of values that disappears into whoever calls it."""
     return njit(forceinline=True, nogil=True, error_model="numpy")(function)
+
+
+def paste(function: Callable[..., Any]) -> Any:
+    """Put the statements of a function in the place of its calls, before types are inferred: it is never compiled."""
+    return njit(inline="always", nogil=True, error_model="numpy")(function)
 
 
 def specialize(function: Callable[..., Any], name: str, **names: Any) -> Any:

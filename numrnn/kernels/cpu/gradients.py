@@ -30,6 +30,7 @@ from numrnn.kernels.simd import (
     tile,
     zeros_like,
 )
+from numrnn.kernels.subnormals import flush_subnormals, restore_subnormals
 
 __all__ = ["INPUT_ROWS", "input_gradient", "weight_gradient_scratch", "weight_gradients"]
 
@@ -141,6 +142,7 @@ def weight_gradients(
     Pre-activations begin to end are done, counted slot after slot without padding; the biases, all of them, where begin
     is 0. x is row value_rows[r] of values, h row r of hidden: what the recurrent product of packed row r has read.
     """
+    before = flush_subnormals()
     n_lanes = lanes(d_z)
     n_slots = slots // padded
     n_input = len(input_gates)
@@ -158,7 +160,7 @@ def weight_gradients(
                 wide = min((count + n_lanes - 1) // n_lanes * n_lanes, padded - unit)
                 source = first * slots + slot * padded + unit
                 target = (at - chunk) * SUM_PITCH
-                transpose_into(d_z, source, identity, 0, n_block, slots, wide, scratch, target, SUM_PITCH)
+                transpose_into(d_z, source, identity, ZERO, n_block, slots, wide, scratch, target, SUM_PITCH)
                 at += count
             _add_products(
                 scratch,
@@ -192,10 +194,8 @@ def weight_gradients(
                 identity,
                 d_weight_hh,
             )
-    if begin > 0 or n_rows == 0:
-        return
     # Sums over all rows, four vectors of them at once.
-    column = 0
+    column = slots if begin > 0 or n_rows == 0 else 0
     while column < slots:
         a = zeros_like(load(d_z, column))
         if slots - column >= 4 * n_lanes:
@@ -225,6 +225,7 @@ def weight_gradients(
                 if slot >= hidden_first:
                     d_bias_hh[hidden_gates[slot - hidden_first] * hidden_size + unit] += scratch[i]
         column += width
+    restore_subnormals(before)
 
 
 @kernel
@@ -251,6 +252,7 @@ def input_gradient(
     of each of its rows, d_pitch apart, as many elements are written as weight_ih has columns. scratch is for INPUT_ROWS
     rows of a whole number of vectors.
     """
+    before = flush_subnormals()
     n_lanes = lanes(d_z)
     depth = weight.shape[1]
     wide = (depth + n_lanes - 1) // n_lanes * n_lanes
@@ -307,3 +309,4 @@ def input_gradient(
                 store(d_input, target + i, load(scratch, row * wide + i))
             if whole < depth:
                 store_partial(d_input, target + whole, depth - whole, load(scratch, row * wide + whole))
+    restore_subnormals(before)

@@ -9,11 +9,14 @@ depend on the rows beside it, on the height of its tile, or on how a product is 
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-from numrnn.kernels.jit import ZERO, inline, kernel
+import numpy as np
+
+from numrnn.kernels.jit import ZERO, inline, kernel, paste
 from numrnn.kernels.simd import (
     FEW_ROWS,
     PANEL_VECTORS,
     TILE_ROWS,
+    constant,
     lanes,
     load,
     store,
@@ -30,6 +33,7 @@ __all__ = [
     "add_rows",
     "height_of_tile",
     "multiply",
+    "multiply_kernel",
     "multiply_transposed",
     "multiply_where_it_lies",
     "pack_columns",
@@ -44,7 +48,7 @@ BLOCK_ROWS = 192
 SUM_ROWS = 384
 SUM_COLUMNS = 192
 # The pitch of the transposed block: not a power of two, so that its rows do not compete for places in the cache.
-SUM_PITCH = SUM_ROWS + 16
+SUM_PITCH: int = np.int64(SUM_ROWS + 16)  # type: ignore[assignment]
 
 
 @inline
@@ -113,7 +117,7 @@ def _multiply_few(
 
 
 @kernel
-def multiply(
+def multiply_kernel(
     a, a0, rows, row0, n_rows, pitch, panels, panels0, depth, columns, start, start0, start_pitch, c, c0, c_pitch
 ):
     """C[i] = start[i] + A[rows[i]] @ B for `n_rows` rows.
@@ -172,6 +176,35 @@ def multiply(
                     c_pitch,
                 )
                 row += height
+
+
+@paste
+def multiply(
+    a, a0, rows, row0, n_rows, pitch, panels, panels0, depth, columns, start, start0, start_pitch, c, c0, c_pitch
+):
+    """`multiply_kernel`, for compiled code.
+
+    Numba would compile the loops anew for every argument that a caller writes as a number, and for every array that
+    may be written but is only read: so all of them call the same ones.
+    """
+    multiply_kernel(
+        constant(a),
+        np.int64(a0),
+        rows,
+        np.int64(row0),
+        np.int64(n_rows),
+        np.int64(pitch),
+        panels,
+        np.int64(panels0),
+        np.int64(depth),
+        np.int64(columns),
+        start,
+        np.int64(start0),
+        np.int64(start_pitch),
+        c,
+        np.int64(c0),
+        np.int64(c_pitch),
+    )
 
 
 @kernel
@@ -256,7 +289,7 @@ def multiply_transposed(
         n_block = min(SUM_ROWS, n_rows - first)
         for k_first in range(k_begin, k_end, SUM_COLUMNS):
             n_k = min(k_end - k_first, SUM_COLUMNS)
-            transpose_into(a, a0 + k_first, rows, first, n_block, pitch, n_k, block, 0, SUM_PITCH)
+            transpose_into(a, a0 + k_first, rows, first, n_block, pitch, n_k, block, ZERO, SUM_PITCH)
             for column in range(0, columns, step):
                 width = min(step, columns - column)
                 # B's part, made contiguous: its rows may lie a power of two apart, where they would compete for few
@@ -316,7 +349,9 @@ def pack_columns(weight, gates, hidden_size, unit_begin, units, identity, panels
             width = min(step, columns - first)
             row = gates[slot] * hidden_size + unit_begin + unit
             n_units = min(n_lanes, hidden_size - unit_begin - unit)
-            transpose_into(flat, row * depth, identity, 0, n_units, depth, depth, panels, first * depth + inside, width)
+            transpose_into(
+                flat, row * depth, identity, ZERO, n_units, depth, depth, panels, first * depth + inside, width
+            )
 
 
 @kernel

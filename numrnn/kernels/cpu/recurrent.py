@@ -32,6 +32,7 @@ from numrnn.kernels.simd import (
     store_slots,
     zeros_like,
 )
+from numrnn.kernels.subnormals import flush_subnormals, restore_subnormals
 
 __all__ = ["RECURRENT"]
 
@@ -119,6 +120,7 @@ def forward(
     The recurrent product reads hidden, which is state itself or, if has_mask, h * mask (n_sequences, padded), kept
     there from step to step; then, if training, previous_hidden (n_rows, padded) receives what the product read.
     """
+    before = flush_subnormals()
     n_lanes = lanes(state)
     slots = N_SLOTS * units
     state_pitch = n_sequences * padded
@@ -246,6 +248,7 @@ def forward(
             row += alive
         done = chunk_end
     _write_states(state, state_pitch, order, begin, end, unit_begin, units, hidden_size, padded, final, place)
+    restore_subnormals(before)
 
 
 def backward(
@@ -293,6 +296,7 @@ def backward(
     written to d_initial[:, place]. d_state (n_states, n_sequences, padded) is scratch. If has_mask, the recurrent
     product read h * mask (n_sequences, padded); then d_hidden is scratch of the shape of mask.
     """
+    before = flush_subnormals()
     n_lanes = lanes(d_state)
     slots = N_SLOTS * padded
     state_pitch = n_sequences * padded
@@ -386,6 +390,7 @@ def backward(
                 for at in range(corner + i * padded, corner + i * padded + units, n_lanes):
                     store(d_state, at, fma(load(d_hidden, at), load(mask, at), load(d_state, at)))
     _write_states(d_state, state_pitch, order, begin, end, unit_begin, units, hidden_size, padded, d_initial, place)
+    restore_subnormals(before)
 
 
 def advance(x, states, layer, weights, workspace, identity, padded, results):
@@ -396,6 +401,7 @@ def advance(x, states, layer, weights, workspace, identity, padded, results):
     output once more. workspace is scratch of n_sequences * ((n_slots + n_states) * padded + input_size) elements.
     Returns whether the input, and whether the state is finite.
     """
+    before = flush_subnormals()
     n_lanes = lanes(workspace)
     n_sequences, input_size = x.shape
     hidden_size = results.shape[3]
@@ -473,6 +479,7 @@ def advance(x, states, layer, weights, workspace, identity, padded, results):
         for s in range(N_STATES):
             for i in range(hidden_size):
                 results[s, layer, n, i] = workspace[s * state_pitch + n * padded + i]
+    restore_subnormals(before)
     return bad_input == 0, bad_state == 0
 
 

@@ -23,6 +23,7 @@ from numrnn.kernels.equations import CELLS, Cell
 from numrnn.kernels.jit import specialize
 from numrnn.kernels.memory import stack_array
 from numrnn.kernels.simd import lanes, load, load_slots, store, store_slots
+from numrnn.kernels.subnormals import flush_subnormals, restore_subnormals
 
 __all__ = [
     "HEADS",
@@ -107,6 +108,7 @@ def _step(parameters, state, x, out):
         if not is_id:
             state[target] = x[i]
             target += 1
+    before = flush_subnormals()
     z = layout[PRE_ACTIVATIONS]
     hidden_size = 0
     for layer in range(n_layers):
@@ -174,6 +176,7 @@ def _step(parameters, state, x, out):
             source = total
         else:
             source = states
+    restore_subnormals(before)
 
     pooling, pooled = layout[POOLING], layout[POOLED]
     if pooling == _MEAN:
