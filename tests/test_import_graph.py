@@ -49,6 +49,7 @@ LEVELS = (
 # A model has a method that saves it; it calls the edge when it is used, not when it is imported.
 EXCEPTIONS = {
     ("numrnn.estimators.base", "numrnn.persistence"),
+    ("numrnn.estimators.seq2seq", "numrnn.persistence"),
     ("numrnn.forecasting.forecaster", "numrnn.persistence"),
 }
 KNOW_ONLY_NUMPY = ("numrnn.parameters", "numrnn.packing")
@@ -75,6 +76,7 @@ DOORS = {
     "matplotlib": ("numrnn.plots",),
     "pandas": ("numrnn.forecasting.frames",),
     "safetensors": ("numrnn.persistence",),
+    "sentencepiece": ("numrnn.estimators.subwords",),
     "tqdm": ("numrnn.training.progress",),
 }
 
