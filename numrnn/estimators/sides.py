@@ -205,6 +205,9 @@ class Tokens:
         tokens.knows_unknown = any((row == UNKNOWN).any() for row in ids)
         return tokens, ids
 
+    # What the network calls it.
+    form = "ids"
+
     @property
     def size(self) -> int:
         """Number of ids, the unknown one included."""
@@ -284,6 +287,15 @@ class Numbers:
     in_list: bool
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
+
+    @property
+    def form(self) -> str:
+        """What the network calls it."""
+        return "vector" if self.kind == "vectors" else "values"
+
+    @property
+    def size(self) -> int:
+        return self.n_features
 
     @classmethod
     def learn(
