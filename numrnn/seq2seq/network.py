@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,11 +11,12 @@ from numpy.typing import DTypeLike, NDArray
 from numrnn.dropout import drop
 from numrnn.embedding import Embedding
 from numrnn.heads import Head
-from numrnn.kernels.cpu.losses import log_softmax, weight_penalty
+from numrnn.kernels.cpu.losses import weight_penalty
 from numrnn.kernels.equations import CELLS
 from numrnn.packing import Sequences
 from numrnn.parameters import Parameters, Reach
 from numrnn.seq2seq.decoder import ATTENTIONS, INPUT_STREAM, Decoder, DecoderPass, Source
+from numrnn.seq2seq.decoding import Hypotheses, beam, draw, unroll
 from numrnn.stages import StagePass
 from numrnn.trunk import TrunkPass, build_trunk
 from numrnn.workers import Workers
@@ -394,7 +396,7 @@ class EncoderDecoder:
         source, encoded = self._read(batch.sources, training=keep, seed=seed)
         inputs = self._inputs(batch.targets)
         if training and self.sampling_share > 0:
-            inputs = self._sampled_inputs(source, inputs, seed)
+            inputs = self._sampled_inputs(batch, inputs, seed)
         embedded: StagePass | None = None
         values = inputs.values
         if self._embedding is not None:
@@ -407,8 +409,33 @@ class EncoderDecoder:
         )
         return _Pass(encoded, embedded, decoded, seed)
 
-    def _sampled_inputs(self, source: Source, inputs: Sequences, seed: int) -> Sequences:
-        raise NotImplementedError
+    def _sampled_inputs(self, batch: PairBatch, inputs: Sequences, seed: int) -> Sequences:
+        """Inputs some of which are what the decoder predicts after those before it, without dropout."""
+        rng = np.random.RandomState(seed)
+        lengths, starts, values = inputs.lengths, inputs.starts, inputs.values.copy()
+        own = rng.random_sample(len(values)) < self.sampling_share
+        # The first input is not a prediction. Input i + 1 is the output of step i.
+        own[starts[lengths > 0]] = False
+        if not self.takes_ids:
+            marks = np.ones(len(values), dtype=np.uint8)
+            marks[:-1] = ~own[1:]
+            following = np.zeros_like(values)
+            following[:-1] = values[1:]
+            found, _ = unroll(self, batch.sources, lengths, with_attention=False, given=following, takes_given=marks)
+            values[1:][own[1:]] = found[:-1][own[1:]]
+            return Sequences(values, starts, lengths)
+        most = lengths - 1
+        columns = np.arange(int(most.max(initial=0)))
+        inside = columns < most[:, np.newaxis]
+        rows = (starts + 1)[:, np.newaxis] + columns
+        given = np.full(inside.shape, -1, dtype=np.int64)
+        given[inside] = np.where(own[rows[inside]], -1, values[rows[inside], 0])
+        found_ids = draw(
+            self, batch.sources, most, np.zeros(given.shape), temperature=0.0, top_k=self.n_outputs, top_p=1.0,
+            forbidden=(), with_attention=False, given=given,
+        )  # fmt: skip
+        values[rows[inside], 0] = found_ids.tokens[:, 0][inside]
+        return Sequences(values, starts, lengths)
 
     # ----------------------------------------------------------------------------------------------------- training
     def loss(self, batch: PairBatch, expected: NDArray, weights: NDArray | None = None) -> float:
@@ -422,14 +449,10 @@ class EncoderDecoder:
         weights : ndarray of float64, shape (n_rows,), or None
         """
         expected, weights = self._check(batch, expected, weights)
-        total, first = 0.0, 0
-        for begin in range(0, len(batch.sources), _AT_ONCE):
-            part = _part(batch, begin, begin + _AT_ONCE)
-            run = self._forward(part, training=False, seed=0, keep=False)
-            rows, own = self._rows(run), slice(first, first + run.decoded.packing.n_rows)
-            first = own.stop
+        total = 0.0
+        for _, own, run in self._passes(batch):
+            rows = self._rows(run)
             total += self._head_loss(run, expected[own][rows], weights[own][rows])[0]
-            self.decoder.release(run.decoded)
         total_weight = float(weights.sum())
         return total / total_weight if total_weight else 0.0
 
@@ -556,6 +579,231 @@ class EncoderDecoder:
         return Reach(
             np.concatenate(begins, dtype=np.int64), np.concatenate(ends, dtype=np.int64), np.concatenate(rows), n_rows
         )
+
+    # ----------------------------------------------------------------------------------------------------- decoding
+    def greedy(
+        self,
+        sources: Sequences,
+        max_lengths: NDArray[np.int64],
+        *,
+        forbidden: Iterable[int] = (),
+        return_attention: bool = False,
+    ) -> Hypotheses:
+        """The most probable token after those before it, again and again: `beam` of width 1, ranked by nothing."""
+        return self.beam(
+            sources,
+            max_lengths,
+            width=1,
+            length_normalization=0.0,
+            forbidden=forbidden,
+            return_attention=return_attention,
+        )
+
+    def beam(
+        self,
+        sources: Sequences,
+        max_lengths: NDArray[np.int64],
+        *,
+        width: int = 5,
+        n_best: int = 1,
+        length_normalization: float = 1.0,
+        coverage_penalty: float = 0.0,
+        forbidden: Iterable[int] = (),
+        return_attention: bool = False,
+    ) -> Hypotheses:
+        """Beam search: of all continuations the `width` most probable ones are kept at every step.
+
+        The search in a source ends when `width` hypotheses have ended, or when no other one can get among the best.
+
+        Parameters
+        ----------
+        sources : Sequences
+        max_lengths : ndarray of int64, shape (n_sources,)
+            Tokens at most, the end not counted, which is forced then.
+        width, n_best : int, default=5, 1
+        length_normalization : float, default=1.0
+            The score is the log-likelihood divided by (tokens + 1) to this power.
+        coverage_penalty : float, default=0.0
+            Factor of ``-sum_j log(min(1, a_j))``, which is subtracted from the score; a_j is the attention that row j of
+            the source got in all steps together (Wu et al., 2016, arXiv:1609.08144).
+        forbidden : iterable of int, default=()
+            Ids that are not written.
+        return_attention : bool, default=False
+
+        Returns
+        -------
+        Hypotheses
+        """
+        most = self._check_decoding(sources, max_lengths, "ids")
+        if width < 1 or n_best < 1 or n_best > width:
+            raise ValueError(f"width must be at least 1, and n_best from 1 to width, got {width} and {n_best}")
+        if length_normalization < 0 or coverage_penalty < 0:
+            raise ValueError(
+                "length_normalization and coverage_penalty must not be negative, got "
+                f"{length_normalization} and {coverage_penalty}"
+            )
+        return beam(
+            self, sources, most, width=width, n_best=n_best, exponent=length_normalization, coverage=coverage_penalty,
+            forbidden=tuple(forbidden), with_attention=return_attention,
+        )  # fmt: skip
+
+    def sample(
+        self,
+        sources: Sequences,
+        max_lengths: NDArray[np.int64],
+        uniforms: NDArray[np.float64],
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        forbidden: Iterable[int] = (),
+        return_attention: bool = False,
+    ) -> Hypotheses:
+        """Draw one target for every source, token by token.
+
+        Parameters
+        ----------
+        sources, max_lengths, forbidden, return_attention
+            As for `beam`.
+        uniforms : ndarray of float64, shape (n_sources, at least the largest of max_lengths)
+            From 0 to 1, one for every token.
+        temperature, top_k, top_p : float, int or None, float
+            See `choose`.
+
+        Returns
+        -------
+        Hypotheses
+            With one hypothesis for every source, whose score is its log-likelihood at temperature 1.
+        """
+        most = self._check_decoding(sources, max_lengths, "ids")
+        if uniforms.ndim != 2 or len(uniforms) != len(sources) or uniforms.shape[1] < most.max(initial=0):
+            raise ValueError(
+                f"expected uniforms of shape ({len(sources)}, at least {most.max(initial=0)}), got {uniforms.shape}"
+            )
+        if temperature < 0 or (top_k is not None and top_k < 1) or not 0 < top_p <= 1:
+            raise ValueError(
+                "temperature must not be negative, top_k at least 1 and top_p above 0 and at most 1, got "
+                f"{temperature}, {top_k} and {top_p}"
+            )
+        return draw(
+            self, sources, most, np.asarray(uniforms, dtype=np.float64), temperature=temperature,
+            top_k=self.n_outputs if top_k is None else top_k, top_p=top_p, forbidden=tuple(forbidden),
+            with_attention=return_attention,
+        )  # fmt: skip
+
+    def predict_values(
+        self, sources: Sequences, lengths: NDArray[np.int64], *, return_attention: bool = False
+    ) -> tuple[NDArray, list[NDArray] | None]:
+        """Targets that are numbers: every output is the next input.
+
+        Parameters
+        ----------
+        sources : Sequences
+        lengths : ndarray of int64, shape (n_sources,)
+            Time steps of every target.
+        return_attention : bool, default=False
+
+        Returns
+        -------
+        values : ndarray of shape (n_steps, target_size)
+            Target after target.
+        attention : list of ndarray of shape (length, length of the source), or None
+        """
+        steps = self._check_decoding(sources, lengths, "values")
+        return unroll(self, sources, steps, with_attention=return_attention)
+
+    def _check_decoding(self, sources: Sequences, lengths: NDArray, target: str) -> NDArray[np.int64]:
+        self._check_sources(sources)
+        if self.target != target:
+            raise ValueError(f"this is for targets that are {target}, got a network for {self.target}")
+        lengths = np.ascontiguousarray(lengths, dtype=np.int64)
+        if lengths.shape != (len(sources),) or (lengths < 0).any():
+            raise ValueError(f"expected one length, not negative, for each of {len(sources)} sources, got {lengths}")
+        return lengths
+
+    # --------------------------------------------------------------------------------------------------- inspection
+    def _passes(self, batch: PairBatch) -> Iterator[tuple[PairBatch, slice, _Pass]]:
+        """Forward passes of bounded size, and the rows of `expected` that each stands for."""
+        first = 0
+        for begin in range(0, len(batch.sources), _AT_ONCE):
+            part = _part(batch, begin, begin + _AT_ONCE)
+            run = self._forward(part, training=False, seed=0, keep=False)
+            rows = slice(first, first + run.decoded.packing.n_rows)
+            first = rows.stop
+            yield part, rows, run
+            self.decoder.release(run.decoded)
+
+    def log_likelihoods(self, batch: PairBatch) -> NDArray[np.float64]:
+        """Logarithm of the probability of every id that is expected, given those before it."""
+        if not self.takes_ids:
+            raise ValueError("log_likelihoods are for targets that are ids")
+        expected = self.expected(batch.targets)
+        self._check(batch, expected, None)
+        found = np.empty(len(expected), dtype=np.float64)
+        for _, rows, run in self._passes(batch):
+            table, own = self._rows(run), expected[rows]
+            for begin in range(0, len(table), _AT_ONCE):
+                chosen = table[begin : begin + _AT_ONCE]
+                logits = self.head.outputs(
+                    self._head_view(self.parameters), run.decoded.features[begin : begin + _AT_ONCE]
+                ).astype(np.float64)
+                logits -= logits.max(axis=1, keepdims=True)
+                denominators = np.log(np.exp(logits).sum(axis=1))
+                found[rows][chosen] = logits[np.arange(len(chosen)), own[chosen]] - denominators
+        return found
+
+    def outputs_of(self, batch: PairBatch) -> NDArray:
+        """Raw outputs for the rows of `expected`, the decoder reading the targets: (n_rows, n_outputs)."""
+        expected = self.expected(batch.targets)
+        self._check(batch, expected, None)
+        outputs = np.empty((len(expected), self.n_outputs), dtype=self.dtype)
+        for _, rows, run in self._passes(batch):
+            outputs[rows][self._rows(run)] = self.head.outputs(self._head_view(self.parameters), run.decoded.features)
+        return outputs
+
+    def attention_weights(self, batch: PairBatch) -> list[NDArray]:
+        """What every step looks at when the decoder reads the targets, the mean over heads.
+
+        Returns
+        -------
+        list of ndarray of shape (steps of the decoder, length of the source)
+        """
+        if self.attention is None:
+            raise ValueError("attention_weights need a network with attention")
+        expected = self.expected(batch.targets)
+        self._check(batch, expected, None)
+        maps: list[NDArray] = []
+        for part, _, run in self._passes(batch):
+            table, weights = self._rows(run), run.decoded.weights
+            in_order = np.empty((len(table), weights.shape[2]))
+            in_order[table] = weights.mean(axis=1, dtype=np.float64)
+            lengths = part.targets.lengths + int(self.takes_ids)
+            ends = np.cumsum(lengths)
+            for end, length, size in zip(ends, lengths, part.sources.lengths, strict=True):
+                maps.append(in_order[end - length : end, :size].copy())
+        return maps
+
+    def encode(self, sources: Sequences) -> tuple[NDArray, NDArray]:
+        """What the decoder is given of every source.
+
+        Returns
+        -------
+        states : ndarray of shape (n_steps, n_units)
+            Of the encoder's top layer, sequence after sequence; of both directions.
+        summary : ndarray of shape (n_sources, n_units)
+            Its last hidden states; without an encoder, the source.
+        """
+        self._check_sources(sources)
+        states = [np.empty((0, self._state_size), dtype=self.dtype)]
+        summaries = [np.empty((0, self._state_size or self.source_size), dtype=self.dtype)]
+        for begin in range(0, len(sources), _AT_ONCE):
+            chosen = slice(begin, begin + _AT_ONCE)
+            part = Sequences(sources.values, sources.starts[chosen], sources.lengths[chosen])
+            source, _ = self._read(part, training=False, seed=0)
+            summaries.append(source.summary)
+            if source.states is not None:
+                states.append(source.states)
+        return np.concatenate(states), np.concatenate(summaries)
 
     # ------------------------------------------------------------------------------------------------------- checks
     def _check_sources(self, sources: Sequences) -> None:
