@@ -130,7 +130,8 @@ def train(
         raise ValueError("early_stopping needs validation data")
     if solver == "lbfgs":
         if not isinstance(data, TrainingData):
-            data = TrainingData(*data.part(0, len(data)), None)
+            everything, rows, of_rows = data.part(0, len(data))
+            data = TrainingData(everything, rows, of_rows, None)
         if early_stopping or incremental:
             raise ValueError("the solver 'lbfgs' offers neither early_stopping nor incremental training")
         return _train_lbfgs(network, data, state, alpha, max_iter, tol, bptt_steps, rng, verbose)
