@@ -41,6 +41,7 @@ LEVELS = (
     ("numrnn.heads",),
     ("numrnn.backpropagation",),
     ("numrnn.network",),
+    ("numrnn.seq2seq",),
     ("numrnn.training",),
     ("numrnn.text",),
     ("numrnn.estimators",),

@@ -436,6 +436,8 @@ class RNNSeq2Seq(BaseEstimator):
             self._random = check_random_state(self.random_state)
         else:
             sources, targets = self._sources(X, dtype), self._targets(y, dtype)
+            if not hasattr(self, "_random"):  # read from a file
+                self._random = check_random_state(self.random_state)
         self._check_lengths(targets)
         if reset:
             self._network = self._build_network(dtype)
