@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AttentionMapDisplay"]
 
-# Inches of a token and of what surrounds the map, and the longest side.
-_CELL, _MARGIN, _LONGEST = 0.32, 2.2, 12.0
+# Inches of a token, of a letter of a label and of what else surrounds the map, and the longest side.
+_CELL, _LETTER, _MARGIN, _LONGEST = 0.32, 0.09, 0.6, 12.0
 
 
 class AttentionMapDisplay:
@@ -119,8 +119,12 @@ class AttentionMapDisplay:
 
     def plot(self, ax: Axes | None = None, **image_kw: Any) -> AttentionMapDisplay:
         """Draw the map on `ax`, or on a new figure; further arguments go to `Axes.imshow`."""
-        height, width = (min(_MARGIN + _CELL * n, _LONGEST) for n in self.weights.shape)
-        ax = new_axes(ax, (width + 0.6, height))
+        letters = [max((len(str(label)) for label in labels or ()), default=3) for labels in (self.source, self.target)]
+        height, width = (
+            min(_CELL * n + _LETTER * beside + _MARGIN, _LONGEST)
+            for n, beside in zip(self.weights.shape, letters, strict=True)
+        )
+        ax = new_axes(ax, (width + 1.0, height))  # beside the bar of colours
         options = {"aspect": "equal", "interpolation": "nearest", "cmap": "Blues", "vmin": 0.0, "vmax": 1.0, **image_kw}
         self.image_ = ax.imshow(self.weights, **options)
         self.colorbar_ = figure_of(ax).colorbar(self.image_, ax=ax, label="attention weight", shrink=0.7)
