@@ -724,13 +724,16 @@ class RNNSeq2Seq(BaseEstimator):
         -------
         states : list of ndarray of shape (n_timesteps_i, n_units), or ndarray of shape (n_samples, n_units)
             The states of the top layer after every step of each source, both directions side by side. For feature
-            vectors, which have no encoder, the first state of the decoder.
+            vectors, which have no encoder, the first hidden state of the decoder's last layer.
         """
         check_is_fitted(self)
         sources = self._sources(X, self._network.dtype)
         states, final = self._network.encode(sources)
         if self._source.kind == "vectors":
-            return final
+            # The bridge: of the states that it makes the hidden one comes first.
+            top, size = len(self._network.decoder_sizes) - 1, self._network.decoder_sizes[-1]
+            weight, bias = (self._network.parameters[f"bridge_{part}_l{top}"][:size] for part in ("weight", "bias"))
+            return np.tanh(final @ weight.T + bias)
         return np.split(states, np.cumsum(sources.lengths)[:-1])
 
     def score(self, X: Any, y: Any, *, metric: str = "exact_match") -> float:
