@@ -141,6 +141,22 @@ def test_a_vector_says_what_to_write():
         fitted.attention_maps(np.eye(3))
 
 
+def test_what_is_drawn_follows_the_probabilities():
+    X, y = ["a"] * 8, ["x", "y", "x", "y", "x", "y", "x", "zz"]
+    fitted = model(max_iter=60).fit(X, y)
+    (drawn,) = fitted.sample(["a"], 400, random_state=0)
+    likelihoods = np.exp(fitted.log_likelihood(["a"] * 3, ["x", "y", "zz"]))
+    shares = [drawn.count(text) / 400 for text in ("x", "y", "zz")]
+    np.testing.assert_allclose(shares, likelihoods, atol=0.08)
+    assert fitted.sample(["a"], 2, temperature=0) == [fitted.predict(["a"]) * 2]
+    assert set(fitted.sample(["a"], 50, top_k=1, random_state=0)[0]) == {drawn_most(drawn)}
+    assert fitted.sample(["a"], 3, random_state=1) == fitted.sample(["a"], 3, random_state=1)
+
+
+def drawn_most(drawn: list[str]) -> str:
+    return max(set(drawn), key=drawn.count)
+
+
 # ------------------------------------------------------------------------------------------------------------ attention
 def test_maps_of_attention(backwards):
     maps = backwards.attention_maps(["abc", "d"])
@@ -158,6 +174,14 @@ def test_maps_of_attention(backwards):
         AttentionMapDisplay.from_estimator(backwards, ["d"], sample=1)
     with pytest.raises(ValueError, match="source must have one entry for each of the 2 tokens, got 1"):
         AttentionMapDisplay([[0.5, 0.5]], source=["a"])
+
+
+def test_maps_of_measurements_have_numbers_of_steps():
+    X = np.random.default_rng(0).normal(size=(6, 4, 2))
+    fitted = model(max_iter=1, attention="multihead", n_heads=2).fit(X, X[:, :3])
+    (found,) = fitted.attention_maps(X[:1])
+    assert (found.weights.shape, found.source, found.target) == ((3, 4), [0, 1, 2, 3], [0, 1, 2])
+    np.testing.assert_allclose(found.weights.sum(axis=1), 1, rtol=1e-5)
 
 
 def test_unknown_words_are_kept_forbidden_or_taken_from_the_source():

@@ -31,7 +31,7 @@ def bleu(y_true: Sequence[str], y_pred: Sequence[str]) -> float:
         import sacrebleu
     except ImportError as error:
         raise ImportError("BLEU needs sacrebleu, which is not installed: pip install sacrebleu") from error
-    return float(sacrebleu.corpus_bleu(list(y_pred), [list(y_true)], tokenize="none").score)
+    return float(sacrebleu.corpus_bleu(list(y_pred), [list(y_true)], tokenize="none", force=True).score)
 
 
 def rate(write: Callable[[Any], Any], X: Sequence[Any]) -> float:

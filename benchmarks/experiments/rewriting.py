@@ -21,8 +21,8 @@ _N_TEST = 2000
 def _splits(
     data: Any, seed: int, *, make: Callable[[np.random.Generator], tuple[str, str]], n_train: int
 ) -> list[Split]:
-    """One split, the same for every seed."""
-    pairs = distinct_pairs(make, n_train + _N_TEST, 0)
+    """One split, with pairs of its own for every seed."""
+    pairs = distinct_pairs(make, n_train + _N_TEST, seed)
     X, y = [source for source, _ in pairs], [target for _, target in pairs]
     return [Split(X[_N_TEST:], y[_N_TEST:], X[:_N_TEST], y[:_N_TEST])]
 

@@ -904,22 +904,18 @@ class RNNSeq2Seq(BaseEstimator):
     def _search(self, X: Any, sources: Sequences, width: int, n_best: int) -> list[list[Hypothesis]]:
         common: dict[str, Any] = {"forbidden": self._forbidden(), "return_attention": self._attends}
         most = self._most_tokens(len(sources))
-        try:
-            if width == 1:
-                found = self._network.greedy(sources, most, **common)
-            else:
-                found = self._network.beam(
-                    sources,
-                    most,
-                    width=width,
-                    n_best=n_best,
-                    length_normalization=float(self.length_normalization),
-                    coverage_penalty=float(self.coverage_penalty) if self._network.attention is not None else 0.0,
-                    **common,
-                )
-        finally:
-            if self._network.workers is not None:
-                self._network.workers.close()
+        if width == 1:
+            found = self._network.greedy(sources, most, **common)
+        else:
+            found = self._network.beam(
+                sources,
+                most,
+                width=width,
+                n_best=n_best,
+                length_normalization=float(self.length_normalization),
+                coverage_penalty=float(self.coverage_penalty) if self._network.attention is not None else 0.0,
+                **common,
+            )
         return self._written(X, found, np.arange(len(sources)))
 
     def _written(self, X: Any, found: Hypotheses, numbers: NDArray[np.int64]) -> list[list[Hypothesis]]:
