@@ -24,6 +24,7 @@ FLOATS = np.arange(6.0).reshape(3, 2)
         (pd.Series(["a", "b"]), "text"),
         ([["a", "b"], ["c"]], "tokens"),
         ([["a", "b"], ["c", "d"]], "tokens"),
+        (np.array([["a", "b"], ["c", "d"]]), "tokens"),
         ([[], ["a"]], "tokens"),
         ([[1, 2], [3]], "ids"),
         ([[1, 2], [3, 4]], "ids"),
@@ -52,10 +53,11 @@ def test_kinds(data, kind):
         ({"a": 1}, "X is dict; expected a list"),
         ([], "X has no sequence"),
         ([[], []], "X has no token: all its sequences are empty"),
-        ([1, 2], "X holds int, expected a text or a sequence for every sample"),
+        ([1, 2], "X holds int(64)?, expected a text or a sequence for every sample"),
         (np.ones(3), "X holds float64, expected a text or a sequence"),
         (np.ones((2, 2, 2, 2)), "X has 4 dimensions, expected 2 or 3"),
         ([b"bytes"], "X holds bytes; decode them first"),
+        (pd.DataFrame({"text": ["a", "b"]}), r"X is a table with the shape \(2, 1\); expected texts"),
     ],
 )
 def test_what_is_no_side_is_refused(data, message):

@@ -61,11 +61,16 @@ def kind_of(data: Any, name: str, *, vectors: bool) -> str:
         raise ValueError(f"{name} has no sequence; expected at least one")
     if hasattr(data, "tocsr"):
         raise TypeError(f"Sparse data was passed as {name}, but dense data is required.")
-    if not is_list_of_sequences(data):
+    if hasattr(data, "columns") and not all(kind.kind in "biuf" for kind in np.atleast_1d(data.dtypes)):
+        raise ValueError(f"{name} is a table with the shape {data.shape}; expected texts, such as one column of it")
+    is_table = getattr(data, "ndim", 1) > 1
+    first = "" if is_table else next((item for item in data if not hasattr(item, "__len__") or len(item)), "")
+    holds_strings = isinstance(first, str) or (isinstance(first, (list, tuple)) and isinstance(first[0], str))
+    if is_table or not (holds_strings or is_list_of_sequences(data)):  # an array of long strings would be huge
         array = np.asarray(data)
         if array.dtype.kind in "biufc" and array.ndim != 1:
             return _kind_of_array(array, name, vectors)
-    first = next((item for item in data if not hasattr(item, "__len__") or len(item)), "")
+        first = next(iter(array))
     if isinstance(first, str):
         if not isinstance(next(iter(data)), str):
             raise ValueError(f"{name} has no token: all its sequences are empty")
