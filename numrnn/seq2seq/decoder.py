@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +26,9 @@ ATTENTIONS = ("additive", "multiplicative", "multihead")
 # Streams of dropout masks: of the inputs, and between layers from this number on.
 INPUT_STREAM = 0xFFFFFFFD
 _LAYER_STREAM = 2**30
+
+# Floating-point operations that are worth a thread of their own.
+_FLOPS_PER_THREAD = 4_000_000
 
 Values = Mapping[str, NDArray]
 
@@ -82,9 +84,9 @@ class DecoderPass(NamedTuple):
 class Decoder:
     """Stacked recurrent layers, attention after every step, and a dense layer of tanh units over what a step knows.
 
-    With y the input of a step, s its states, c the context: ``s_t = cell([y_t, c_(t - 1)], s_(t - 1))``, c_t is what the
-    attention finds with the top hidden state s_t (c_0 = 0), and the features are ``tanh(W [s_t, c_t, y_t] + b)``. The first
-    states are ``tanh(W summary + b)``, one such layer for each.
+    With y the input of a step, s its states, c the context: ``s_t = cell([y_t, c_(t - 1)], s_(t - 1))``, c_t is what
+    the attention finds with the top hidden state s_t (c_0 = 0), and the features are ``tanh(W [s_t, c_t, y_t] + b)``.
+    The first states are ``tanh(W summary + b)``, one such layer for each.
 
     Parameters
     ----------
@@ -459,14 +461,14 @@ class Decoder:
         self.inputs[0].apply(parameters, given, n_rows, saved, bias=bias)
         saved[: n_rows * slots].reshape(n_rows, slots)[:, columns:] = bias[columns:]
         identity = identity_rows(max(n_rows, 1))
-        tasks = [
-            partial(
-                self.kernels.forward, attention, layout, panels, kept, offsets, previous, identity, begin, end,
+
+        def steps(begin: int, end: int) -> None:
+            self.kernels.forward(
+                attention, layout, panels, kept, offsets, previous, identity, begin, end,
                 np.empty(self.lanes, dtype=self.dtype),
             )  # fmt: skip
-            for begin, end in self._shares(packing, count)
-        ]
-        self.workers.run(tasks)
+
+        self.workers.run([partial(steps, *share) for share in self._shares(packing, count)])
         squashed = memory("squashed", n_rows * self.read_state.pitch)
         top = layout[-1]
         states = Matrix(kept.states, identity_rows(total)[count:], int(top[1]), int(top[2]))
@@ -488,7 +490,7 @@ class Decoder:
     def _shares(self, packing: Packing, count: int) -> list[tuple[int, int]]:
         """Ranges of sequences of about equal work, one for each thread."""
         work = 2 * packing.n_rows * sum(own.columns * own.input_size for own in (*self.inputs, *self.hidden))
-        n_threads = min(self.workers.n, work // 4_000_000, count)
+        n_threads = min(self.workers.n, work // _FLOPS_PER_THREAD, count)
         return balanced_ranges(packing.lengths[:count], n_threads)
 
     def _over_rows(self, n_rows: int, pitch: int, task: Any) -> None:
@@ -581,16 +583,16 @@ class Decoder:
         widest = max(int(layout[:, 1].max()), attention.value_pitch, context_pitch, 1)
         zeros = np.zeros(widest, dtype=self.dtype)
         d_below = memory("d below", count * int(layout[:, 1].max()))
-        tasks = [
-            partial(
-                self.kernels.backward, attention, transposed, panels, kept, packing.offsets, run.previous, identity,
-                begin, end, np.empty(self.lanes, dtype=self.dtype), d_states, d_layout, d_feed, d_below, d_top,
-                d_contexts, d_attended, d_queries, d_keys, d_values, d_vectors,
-                np.empty(attention.longest, dtype=self.dtype), zeros,
+
+        def steps(begin: int, end: int) -> None:
+            self.kernels.backward(
+                attention, transposed, panels, kept, packing.offsets, run.previous, identity, begin, end,
+                np.empty(self.lanes, dtype=self.dtype), d_states, d_layout, d_feed, d_below, d_top, d_contexts,
+                d_attended, d_queries, d_keys, d_values, d_vectors, np.empty(attention.longest, dtype=self.dtype),
+                zeros,
             )  # fmt: skip
-            for begin, end in self._shares(packing, count)
-        ]
-        self.workers.run(tasks)
+
+        self.workers.run([partial(steps, *share) for share in self._shares(packing, count)])
 
         # Weights of the layers, and the rest of the inputs.
         for layer, (inputs, hidden, row) in enumerate(zip(self.inputs, self.hidden, layout, strict=True)):

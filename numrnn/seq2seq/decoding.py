@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from numrnn.kernels.cpu.decoder import Attention, Memory, Panels
 from numrnn.kernels.cpu.decoding import DECODING, Readout
+from numrnn.kernels.cpu.decoding import Hypotheses as Rows
 from numrnn.packing import Sequences
 from numrnn.seq2seq.decoder import Source
 from numrnn.seq2seq.projection import Matrix, Projection, identity_rows
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Hypotheses", "beam", "draw", "unroll"]
 
-# Rows of an encoder that are kept at once, rows of a decoder that one call of a kernel takes, and those whose logits are
-# computed together.
+# Rows of an encoder that are kept at once, rows of a decoder that one call of a kernel takes, and those whose logits
+# are computed together.
 _SOURCE_ROWS = 16384
 _ROWS = 384
 _UNIT_ROWS = 96
@@ -62,6 +64,7 @@ class _Chunk(NamedTuple):
     attention: Attention
     memory: Memory
     previous: NDArray[np.int64]
+    rows: Rows
     squashed: NDArray
     outputs: NDArray
     lane: NDArray
@@ -107,7 +110,7 @@ def _chunks(network: EncoderDecoder, sources: Sequences, most: NDArray, width: i
 
     Sources of about one length come together; nothing of a result depends on that.
     """
-    decoder, dtype = network.decoder, network.dtype
+    decoder = network.decoder
     order = np.lexsort((most, sources.lengths)).astype(np.int64)
     at_once = max(_ROWS // width, 1)
     begin = 0
@@ -124,9 +127,9 @@ def _chunks(network: EncoderDecoder, sources: Sequences, most: NDArray, width: i
         n_chunks = min(-(-n_chunks // decoder.workers.n) * decoder.workers.n, len(numbers))
         bounds = [len(numbers) * i // n_chunks for i in range(n_chunks + 1)]
         chunks = []
-        for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+        for first, last in pairwise(bounds):
             chosen = np.arange(first, last, dtype=np.int64)
-            chunks.append(_chunk(network, source, keys, values, numbers[first:last], chosen, (last - first) * width))
+            chunks.append(_chunk(network, source, keys, values, numbers[first:last], chosen, width))
         yield chunks
         lease.release()
 
@@ -138,9 +141,10 @@ def _chunk(
     values: NDArray,
     numbers: NDArray[np.int64],
     chosen: NDArray[np.int64],
-    max_rows: int,
+    width: int,
 ) -> _Chunk:
     decoder, dtype = network.decoder, network.dtype
+    max_rows = len(chosen) * width
     firsts = source.starts[chosen]
     lasts = firsts + source.lengths[chosen]
     total = 2 * max_rows
@@ -177,10 +181,24 @@ def _chunk(
         attention,
         memory,
         np.zeros(max_rows, dtype=np.int64),
+        _rows(len(chosen), width, min(width + 1, network.n_outputs), attention.longest),
         rows(max_rows * decoder.read_state.pitch),
         rows(min(_UNIT_ROWS, max_rows) * out_pitch),
         np.zeros(lanes, dtype=dtype),
     )
+
+
+def _rows(n_sources: int, width: int, n_best: int, longest: int) -> Rows:
+    """Scratch for the hypotheses of so many sources, of which each row offers its `n_best` continuations."""
+    n = n_sources * width
+
+    def ids(count: int) -> NDArray[np.int64]:
+        return np.zeros(count, dtype=np.int64)
+
+    return Rows(
+        ids(n), ids(n), np.zeros(n), np.zeros(n), ids(n), np.zeros(n * n_best), ids(n * n_best),
+        np.zeros((2, n, longest)), ids(width), ids(n_sources), ids(n_sources),
+    )  # fmt: skip
 
 
 def _over_chunks(
@@ -205,7 +223,8 @@ def _over_chunks(
 def _call(network: EncoderDecoder, name: str, chunk: _Chunk, weights: _Weights, given: NDArray, *rest: Any) -> None:
     arguments = (
         chunk.attention, weights.layout, weights.panels, chunk.memory, weights.readout, given, chunk.previous,
-        chunk.squashed, chunk.outputs, identity_rows(chunk.memory.total), chunk.lane, chunk.firsts, chunk.lasts,
+        chunk.rows, chunk.squashed, chunk.outputs, identity_rows(chunk.memory.total), chunk.lane, chunk.firsts,
+        chunk.lasts,
     )  # fmt: skip
     getattr(DECODING[network.cell], name)(*arguments, *rest)
 
@@ -312,7 +331,7 @@ def draw(
     with_attention: bool,
     given: NDArray[np.int64] | None = None,
 ) -> Hypotheses:
-    """See `EncoderDecoder.sample`; with `given` ids, (n_sources, longest), targets are these where they are not negative."""
+    """See `EncoderDecoder.sample`; `given` ids (n_sources, longest) are taken where they are not negative."""
     results = _Results(network, sources, most, 1, with_attention)
     excluded = _forbidden(network, forbidden)
     table = _table(network)

@@ -58,16 +58,16 @@ class EncoderDecoder:
     """A recurrent encoder, a recurrent decoder and attention between them; the parameters are one contiguous vector.
 
     The encoder is that of `Network` without pooling; for the decoder see `Decoder`. Its summary of a source is the last
-    hidden state of its top layer, of both directions. A decoder begins with the vector of the symbol that ends a target,
-    or with a row of zeros.
+    hidden state of its top layer, of both directions. A decoder begins with the vector of the symbol that ends a
+    target, or with a row of zeros.
 
     Parameters
     ----------
     cell : {"gru", "lstm", "rnn_tanh", "rnn_relu"}
         Of both.
     source : {"ids", "values", "vector"}
-        What a source is: ids of symbols, rows of numbers, or one row of numbers that starts the decoder; then there is no
-        encoder.
+        What a source is: ids of symbols, rows of numbers, or one row of numbers that starts the decoder; then there is
+        no encoder.
     source_size : int
         Number of ids, or of columns.
     target : {"ids", "values"}
@@ -156,8 +156,9 @@ class EncoderDecoder:
         self.dtype = np.dtype(dtype)
         self.workers = workers
         self._check_form()
-        self.attention_size = self.decoder_sizes[-1] if attention_size is None else int(attention_size)
-        default = self.target_embedding if tied_embeddings else self.decoder_sizes[-1]
+        top = self.decoder_sizes[-1]
+        self.attention_size = top if attention_size is None else int(attention_size)
+        default = self.target_embedding if tied_embeddings else top
         self.readout_size = default if readout_size is None else int(readout_size)
         self._check_sizes()
         self.sampling_share = 0.0
@@ -254,6 +255,10 @@ class EncoderDecoder:
             raise ValueError("tied_embeddings are for targets that are ids")
         if self.dtype not in (np.dtype("float32"), np.dtype("float64")):
             raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")
+        for name in ("encoder_sizes", "decoder_sizes"):
+            sizes = getattr(self, name)
+            if any(size < 1 for size in sizes) or (not sizes and (name == "decoder_sizes" or self.source != "vector")):
+                raise ValueError(f"{name} must be one or more positive numbers, got {sizes}")
         for name in ("dropout", "input_dropout", "output_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
@@ -262,10 +267,6 @@ class EncoderDecoder:
         for name in ("source_size", "target_size", "attention_size", "readout_size", "n_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("encoder_sizes", "decoder_sizes"):
-            sizes = getattr(self, name)
-            if any(size < 1 for size in sizes) or (not sizes and (name == "decoder_sizes" or self.source != "vector")):
-                raise ValueError(f"{name} must be one or more positive numbers, got {sizes}")
         if self.attention == "multihead" and self.attention_size % self.n_heads:
             raise ValueError(
                 f"n_heads must divide attention_size, got {self.n_heads} heads and {self.attention_size} units"
@@ -499,7 +500,9 @@ class EncoderDecoder:
             The weighted mean loss plus the penalty.
         """
         if bptt_steps is not None or state is not None:
-            raise ValueError("an encoder and a decoder are trained on whole sequences: bptt_steps and state must be None")
+            raise ValueError(
+                "an encoder and a decoder are trained on whole sequences: bptt_steps and state must be None"
+            )
         expected, weights = self._check(batch, expected, weights)
         total_weight = float(weights.sum())
         scale = 1.0 / total_weight if total_weight else 0.0
@@ -624,8 +627,8 @@ class EncoderDecoder:
         length_normalization : float, default=1.0
             The score is the log-likelihood divided by (tokens + 1) to this power.
         coverage_penalty : float, default=0.0
-            Factor of ``-sum_j log(min(1, a_j))``, which is subtracted from the score; a_j is the attention that row j of
-            the source got in all steps together (Wu et al., 2016, arXiv:1609.08144).
+            Factor of ``-sum_j log(min(1, a_j))``, which is subtracted from the score; a_j is the attention that row j
+            of the source got in all steps together (Wu et al., 2016, arXiv:1609.08144).
         forbidden : iterable of int, default=()
             Ids that are not written.
         return_attention : bool, default=False
@@ -832,9 +835,7 @@ class EncoderDecoder:
         shape = (n_rows,) if self.takes_ids else (n_rows, self.target_size)
         dtype = np.dtype(np.int64) if self.takes_ids else self.dtype
         if expected.shape != shape or expected.dtype != dtype:
-            raise ValueError(
-                f"expected outputs of shape {shape} in {dtype}, got {expected.shape} in {expected.dtype}"
-            )
+            raise ValueError(f"expected outputs of shape {shape} in {dtype}, got {expected.shape} in {expected.dtype}")
         if weights is None:
             weights = np.ones(n_rows, dtype=np.float64)
         elif weights.shape != (n_rows,) or weights.dtype != np.float64:

@@ -78,7 +78,8 @@ class Projection:
     blocks : tuple of int, default=(0,)
         The block of the weight that each slot of the result holds.
     n_slots : int, default=None
-        Slots of a row of the result, of which `blocks` says what the first ones hold. None: as many as there are blocks.
+        Slots of a row of the result, of which `blocks` says what the first ones hold. None: as many as there are
+        blocks.
     """
 
     def __init__(

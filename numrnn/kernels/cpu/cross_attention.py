@@ -6,8 +6,9 @@ after head, each padded with zeros to `key_width`, a multiple of a vector's lane
 * additive: ``vector . tanh(key + query)``, with one head,
 * otherwise ``scale * key . query``.
 
-``weights = softmax(scores)`` over the encoder rows of each head, and the result is ``sum weights * values``, the columns of
-head h being h * head_size to (h + 1) * head_size of the values. A row that reads nothing has the result zero.
+``weights = softmax(scores)`` over the encoder rows of each head, and the result is ``sum weights * values``, the
+columns of head h being h * head_size to (h + 1) * head_size of the values. A row that reads nothing has the result
+zero.
 
 ===========  =================================  =====================================================================
 argument     shape                              meaning

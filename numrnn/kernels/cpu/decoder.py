@@ -1,11 +1,12 @@
 """A stack of recurrent layers that looks at the rows of an encoder after every step: forward, and back through time.
 
-One step of some rows: the context of the step before and the input make the pre-activations of the first layer, each layer
-feeds the next, and the hidden state of the last one is the query of the attention whose result is the new context.
+One step of some rows: the context of the step before and the input make the pre-activations of the first layer, each
+layer feeds the next, and the hidden state of the last one is the query of the attention, whose result is the new
+context.
 
-States, attended rows and contexts are matrices of `total` rows. First come the initial ones of every sequence, then those
-after each packed row of a batch, so that the table `previous` gives for every packed row where the step before lies, and
-nothing is moved from step to step. A search points this table at the hypotheses that it has kept.
+States, attended rows and contexts are matrices of `total` rows. First come the initial ones of every sequence, then
+those after each packed row of a batch, so that the table `previous` gives for every packed row where the step before
+lies, and nothing is moved from step to step. A search points this table at the hypotheses that it has kept.
 
 `layout` (n_layers, 8) says where each layer has its part of the arrays that all layers share:
 
@@ -97,8 +98,8 @@ class Memory(NamedTuple):
 def _advance(attention, layout, panels, memory, previous, p0, new0, row0, f0, count, identity, lane):
     """One step of `count` rows.
 
-    Row i comes from row previous[p0 + i] of the states and contexts and goes to row new0 + i of them. saved[row0 + i] of
-    the first layer holds the pre-activations so far as they come from the input; it becomes the activated gates, as
+    Row i comes from row previous[p0 + i] of the states and contexts and goes to row new0 + i of them. saved[row0 + i]
+    of the first layer holds the pre-activations so far as they come from the input; it becomes the activated gates, as
     those of the other layers do. What the row reads is that of sequence f0 + i.
     """
     n_lanes = lanes(memory.states)
@@ -224,7 +225,7 @@ def backward(
     saved, states = memory.saved, memory.states
     has_mask = len(memory.masks) > 0
     top = n_layers - 1
-    top_size, top_padded = layout[top, 0], layout[top, 1]
+    top_padded = layout[top, 1]
     key_pitch = attention.n_heads * attention.key_width
     pitch = attention.context_pitch
     for t in range(len(offsets) - 2, -1, -1):
@@ -267,7 +268,7 @@ def backward(
                         at = d_h + i * top_padded + unit
                         store(d_states, at, load(d_states, at) + load(d_queries, (first + i) * top_padded + unit))
         for layer in range(n_layers - 1, -1, -1):
-            size, padded, state0 = layout[layer, 0], layout[layer, 1], layout[layer, 2]
+            padded, state0 = layout[layer, 1], layout[layer, 2]
             slots = N_SLOTS * padded
             z0 = layout[layer, 3] + first * slots
             hidden_first = slots - N_HIDDEN_GATES * padded

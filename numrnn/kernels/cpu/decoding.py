@@ -1,17 +1,18 @@
 """Decoders that write on their own: beam search, draws, and sequences of numbers, many sources at a time.
 
-Rows are hypotheses. A step takes all that are alive through the decoder in one product each; the states lie in two halves,
-one of which is written while the other one is read through the table `previous`, so that choosing, dropping and repeating
-hypotheses moves nothing. Logits are computed for a unit of rows at a time.
+Rows are hypotheses. A step takes all that are alive through the decoder in one product each; the states lie in two
+halves, one of which is written while the other one is read through the table `previous`, so that choosing, dropping and
+repeating hypotheses moves nothing. Logits are computed for a unit of rows at a time.
 
 Arrays that all functions here share, of one floating-point type unless said otherwise:
 
 ===============  ===================================  ==================================================================
 argument         shape                                meaning
 ===============  ===================================  ==================================================================
-memory                                                see `decoder.Memory`; total is 2 * max_rows. States of source n are
-                                                      in row n; firsts and lasts are scratch
+memory                                                see `decoder.Memory`; total is 2 * max_rows. States of source n
+                                                      are in row n; firsts and lasts are scratch
 previous         int64 (max_rows,)                    scratch
+rows                                                  see `Hypotheses`; scratch
 squashed         (max_rows, readout.read_pitch)       scratch
 logits           (unit, readout.out_pitch)            scratch; its size says how many rows are a unit
 firsts, lasts    int64 (n_sources,)                   encoder rows of every source
@@ -38,7 +39,7 @@ from numrnn.kernels.equations import CELLS, Cell
 from numrnn.kernels.jit import ZERO, inline, kernel, specialize
 from numrnn.kernels.simd import lanes, load, store, where_positive, zeros_like
 
-__all__ = ["DECODING", "Readout"]
+__all__ = ["DECODING", "Hypotheses", "Readout"]
 
 N_SLOTS = N_INPUT_GATES = 0
 advance: Any = None
@@ -61,6 +62,27 @@ class Readout(NamedTuple):
     read_pitch: int
     n_outputs: int
     out_pitch: int
+
+
+class Hypotheses(NamedTuple):
+    """Scratch of the loops below; the arrays after `sources` are for the search alone.
+
+    tokens, sources, new_sources: int64 (max_rows,). likelihoods, new_likelihoods: float64 (max_rows,). scores: float64,
+    and ids: int64, (max_rows, min(width + 1, n_outputs)). coverage: float64 (2, max_rows, longest). place: int64
+    (width,). n_ended, n_found: int64 (n_sources,).
+    """
+
+    tokens: Any
+    sources: Any
+    likelihoods: Any
+    new_likelihoods: Any
+    new_sources: Any
+    scores: Any
+    ids: Any
+    coverage: Any
+    place: Any
+    n_ended: Any
+    n_found: Any
 
 
 def _one_step(
@@ -159,16 +181,17 @@ def _mean_weight(weights, row, n_heads, longest, k):
 
 
 def _search(
-    attention, layout, panels, memory, readout, table, previous, squashed, logits, identity, lane, firsts, lasts, most,
-    width, n_best, exponent, coverage_weight, forbidden, end_id, found_tokens, found_lengths, found_scores,
+    attention, layout, panels, memory, readout, table, previous, rows, squashed, logits, identity, lane, firsts, lasts,
+    most, width, n_best, exponent, coverage_weight, forbidden, end_id, found_tokens, found_lengths, found_scores,
     found_likelihoods, attention_out, history, history_weights,
 ):  # fmt: skip
     """Beam search from every source.
 
-    Of all continuations of its hypotheses a source keeps the `width` most probable ones that go on; those that end count if
-    they are among the `width` most probable of all. A source is done when `width` hypotheses have ended, or when none that
-    goes on can still get among the `n_best`. After `most` tokens only the end can follow. What has ended is ranked by
-    log-likelihood / (tokens + 1) ** exponent + coverage_weight * sum_j log(min(1, attention that source row j got)).
+    Of all continuations of its hypotheses a source keeps the `width` most probable ones that go on; those that end
+    count if they are among the `width` most probable of all. A source is done when `width` hypotheses have ended, or
+    when none that goes on can still get among the `n_best`. After `most` tokens only the end can follow. What has ended
+    is ranked by log-likelihood / (tokens + 1) ** exponent + coverage_weight * sum_j log(min(1, a_j)), where a_j is the
+    attention that source row j got in all steps together.
 
     ================  ==========================================  ======================================================
     table             (n_ids, input_size)                         vectors of the ids
@@ -187,18 +210,19 @@ def _search(
     keeps_attention = attention.attends and attention_out.shape[0] > 0
     covers = attention.attends and coverage_weight > 0
     k = min(width + 1, n_outputs)
-    scores = np.empty(max_rows * k, dtype=np.float64)
-    ids = np.empty(max_rows * k, dtype=np.int64)
-    tokens = np.full(max_rows, end_id, dtype=np.int64)
-    likelihoods = np.zeros(max_rows, dtype=np.float64)
-    new_likelihoods = np.zeros(max_rows, dtype=np.float64)
-    source_of = np.arange(max_rows)
-    new_source_of = np.arange(max_rows)
-    coverage = np.zeros((2, max_rows if covers else 1, longest), dtype=np.float64)
-    place = np.empty(width, dtype=np.int64)
-    n_ended = np.zeros(n_sources, dtype=np.int64)
-    n_found = np.zeros(n_sources, dtype=np.int64)
+    tokens, source_of, new_source_of = rows.tokens, rows.sources, rows.new_sources
+    likelihoods, new_likelihoods = rows.likelihoods, rows.new_likelihoods
+    scores, ids, coverage, place = rows.scores, rows.ids, rows.coverage, rows.place
+    n_ended, n_found = rows.n_ended, rows.n_found
     for n in range(n_sources):
+        tokens[n] = end_id
+        source_of[n] = n
+        likelihoods[n] = 0.0
+        n_ended[n] = 0
+        n_found[n] = 0
+        if covers:
+            for j in range(longest):
+                coverage[0, n, j] = 0.0
         previous[n] = n
         memory.firsts[n] = firsts[n]
         memory.lasts[n] = lasts[n]
@@ -327,14 +351,14 @@ def _search(
 
 
 def _draw(
-    attention, layout, panels, memory, readout, table, previous, squashed, logits, identity, lane, firsts, lasts, most,
-    temperature, top_k, top_p, uniforms, given, forbidden, end_id, found_tokens, found_lengths, found_likelihoods,
+    attention, layout, panels, memory, readout, table, previous, rows, squashed, logits, identity, lane, firsts, lasts,
+    most, temperature, top_k, top_p, uniforms, given, forbidden, end_id, found_tokens, found_lengths, found_likelihoods,
     attention_out, heap, row_logits,
 ):  # fmt: skip
     """One hypothesis for every source, drawn token by token as `choose` does.
 
-    uniforms: float64 (n_sources, at least longest_target + 1). given: int64 (n_sources, longest_target) or (0, 0): if given,
-    its ids are taken instead of drawn ones where they are not negative, and no target ends before `most` tokens.
+    uniforms: float64 (n_sources, at least longest_target). given: int64 (n_sources, longest_target), or (0, 0) for
+    none: its ids are taken instead of drawn ones where they are not negative, and no target ends before `most` tokens.
     found_tokens (n_sources, longest_target), found_lengths, found_likelihoods: written. heap: int64 (n_ids,),
     row_logits: float64 (n_ids,), scratch.
     """
@@ -344,9 +368,10 @@ def _draw(
     unit = len(logits) // out_pitch
     keeps_attention = attention.attends and attention_out.shape[0] > 0
     follows = given.shape[0] > 0
-    tokens = np.full(max_rows, end_id, dtype=np.int64)
-    source_of = np.arange(max_rows)
+    tokens, source_of = rows.tokens, rows.sources
     for n in range(n_sources):
+        tokens[n] = end_id
+        source_of[n] = n
         previous[n] = n
         memory.firsts[n] = firsts[n]
         memory.lasts[n] = lasts[n]
@@ -403,8 +428,8 @@ def _draw(
 
 
 def _unroll(
-    attention, layout, panels, memory, readout, x, previous, squashed, out, identity, lane, firsts, lasts, most, starts,
-    given, takes_given, found, attention_out,
+    attention, layout, panels, memory, readout, x, previous, rows, squashed, out, identity, lane, firsts, lasts, most,
+    starts, given, takes_given, found, attention_out,
 ):  # fmt: skip
     """Numbers: every output is the next input. Source n has `most[n]` steps, written to rows starts[n], ... of `found`.
 
@@ -416,7 +441,7 @@ def _unroll(
     size, out_pitch = readout.n_outputs, readout.out_pitch
     unit = len(out) // out_pitch
     keeps_attention = attention.attends and attention_out.shape[0] > 0
-    source_of = np.arange(max_rows)
+    source_of = rows.sources
     count = 0
     for n in range(n_sources):
         if most[n] > 0:
