@@ -12,6 +12,7 @@ from seq2seq_problems import FORM, Reference, make_batch, make_network
 from numrnn.packing import Sequences
 from numrnn.seq2seq import EncoderDecoder, PairBatch
 from numrnn.seq2seq import decoder as decoder_module
+from numrnn.seq2seq import network as network_module
 from numrnn.seq2seq import projection as projection_module
 from numrnn.training.loop import train
 
@@ -100,7 +101,9 @@ def test_gradients_of_all_parameters(form, training):
 
 
 @pytest.mark.parametrize(
-    "lengths", [((1,), (1,)), ((4,), (0,)), ((0, 2), (3, 2))], ids=["one", "ends at once", "empty"]
+    "lengths",
+    [((1,), (1,)), ((4,), (0,)), ((0, 2), (3, 2)), ((0,), (1,))],
+    ids=["one", "ends at once", "one empty", "all empty"],
 )
 def test_shortest_pairs(lengths):
     network = make_network()
@@ -111,6 +114,14 @@ def test_shortest_pairs(lengths):
     outputs = np.concatenate([reference.follow(*pair)[0] for pair in zip(*batch, strict=True)])
     np.testing.assert_allclose(loss, losses(network, expected, outputs).mean(), rtol=1e-12)
     assert np.isfinite(network.gradient.flat).all()
+
+
+def test_targets_of_numbers_may_all_be_empty():
+    network = make_network(**FORMS["numbers"])
+    batch = make_batch(network, (2, 3), (0, 0))
+    assert network.loss_and_gradient(batch, network.expected(batch.targets)) == 0
+    assert not network.gradient.flat.any()
+    assert [own.shape for own in network.attention_weights(batch)] == [(0, 2), (0, 3)]
 
 
 def test_targets_of_numbers_may_be_empty():
@@ -148,6 +159,25 @@ def test_a_pair_does_not_depend_on_the_others():
         outputs = network.outputs_of(alone)
         assert np.array_equal(outputs, together[first : first + len(outputs)])
         first += len(outputs)
+
+
+@pytest.mark.parametrize("form", ["additive", "numbers", "tied"])
+def test_batches_are_cut_to_fit_into_memory(form, monkeypatch):
+    network = make_network(**FORMS[form])
+    batch = make_batch(network, SOURCE_LENGTHS, TARGET_LENGTHS)
+    expected = network.expected(batch.targets)
+    weights = np.random.default_rng(4).uniform(0.5, 2, len(expected))
+    whole = network.loss_and_gradient(batch, expected, weights, alpha=0.1)
+    gradient, loss = network.gradient.flat.copy(), network.loss(batch, expected, weights)
+    states, outputs = network.encode(batch.sources)[0], network.outputs_of(batch)
+    monkeypatch.setattr(network_module, "_TRAINING_BYTES", 2000)
+    monkeypatch.setattr(network_module, "_INFERENCE_BYTES", 2000)
+    assert len(list(network._chunks(batch.sources.lengths, batch.targets.lengths, 2000))) > 2
+    assert network.loss_and_gradient(batch, expected, weights, alpha=0.1) == pytest.approx(whole, rel=1e-13)
+    np.testing.assert_allclose(network.gradient.flat, gradient, rtol=1e-10, atol=1e-14)
+    assert network.loss(batch, expected, weights) == pytest.approx(loss, rel=1e-13)
+    assert np.array_equal(network.encode(batch.sources)[0], states)
+    assert np.array_equal(network.outputs_of(batch), outputs)
 
 
 class Pairs:

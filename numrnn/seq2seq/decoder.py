@@ -368,12 +368,16 @@ class Decoder:
     ) -> None:
         """Write the states before the first step of `count` sequences."""
         for bridge, row in zip(self.bridges, layout, strict=True):
-            padded, begin = int(row[1]), int(row[2])
             found = np.zeros(count * bridge.pitch, dtype=self.dtype)
             bridge.apply(parameters, summary, count, found)
             squash(found, 0, found.size)
-            own = states[begin : begin + self.cell.n_states * total * padded].reshape(-1, total, padded)
-            own[:, :count] = found.reshape(count, -1, padded).transpose(1, 0, 2)
+            own = self._states_of(row, states, total)
+            own[:, :count] = found.reshape(count, len(own), own.shape[2]).transpose(1, 0, 2)
+
+    def _states_of(self, row: NDArray[np.int64], states: NDArray, total: int) -> NDArray:
+        """The states of one layer, (n_states, total, padded)."""
+        padded, begin, n_states = int(row[1]), int(row[2]), self.cell.n_states
+        return states[begin : begin + n_states * total * padded].reshape(n_states, total, padded)
 
     # ------------------------------------------------------------------------------------------------------ forward
     def forward(
@@ -421,7 +425,7 @@ class Decoder:
         panels = self.pack(parameters, layout, ends)
 
         def memory(purpose: str, size: int) -> NDArray:
-            return lease.at_least((purpose,), max(size, 1), self.dtype)
+            return lease.at_least((purpose,), size, self.dtype)
 
         # A row more, for products that read the last slots of a row, and others beyond.
         saved = memory("saved", ends[1] + max(own.pitch for own in self.hidden))
@@ -478,7 +482,8 @@ class Decoder:
             self.read_context.apply(parameters, found, n_rows, squashed, add=True)
         self.read_input.apply(parameters, given, n_rows, squashed, add=True)
         self._over_rows(n_rows, self.read_state.pitch, lambda begin, end: squash(squashed, begin, end))
-        features = squashed[: n_rows * self.read_state.pitch].reshape(n_rows, -1)[:, : self.readout_size]
+        read_pitch = self.read_state.pitch
+        features = squashed[: n_rows * read_pitch].reshape(n_rows, read_pitch)[:, : self.readout_size]
         drops = training and self.output_dropout > 0
         features = features.copy() if drops else np.ascontiguousarray(features)
         if drops:
@@ -530,7 +535,7 @@ class Decoder:
         identity = identity_rows(max(n_rows, 1))
 
         def memory(purpose: str, size: int) -> NDArray:
-            return lease.at_least((purpose,), max(size, 1), self.dtype)
+            return lease.at_least((purpose,), size, self.dtype)
 
         def rows_of(purpose: str, count: int, size: int) -> NDArray:
             """Rows of which `size` elements will be written, and zero to whole vectors."""
@@ -633,9 +638,8 @@ class Decoder:
         d_summary = np.zeros(source.summary.shape, dtype=self.dtype)
         summary = Matrix(source.summary.reshape(-1), run.order, source.summary.shape[1])
         for layer, (bridge, row) in enumerate(zip(self.bridges, layout, strict=True)):
-            padded, begin = int(row[1]), int(row[2])
-            own = kept.states[begin : begin + self.cell.n_states * total * padded].reshape(-1, total, padded)
-            d_own = d_states[d_layout[layer] : d_layout[layer] + d_sizes[layer]].reshape(-1, count, padded)
+            own = self._states_of(row, kept.states, total)
+            d_own = d_states[d_layout[layer] : d_layout[layer] + d_sizes[layer]].reshape(len(own), count, own.shape[2])
             d_y = (d_own * (1 - own[:, :count] ** 2)).transpose(1, 0, 2).reshape(-1)
             target = Matrix(d_summary.reshape(-1), run.order, source.summary.shape[1])
             bridge.input_gradient(parameters, d_y, count, target, add=True)

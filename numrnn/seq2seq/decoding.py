@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Hypotheses", "beam", "draw", "unroll"]
 
 # Rows of an encoder that are kept at once, rows of a decoder that one call of a kernel takes, and those whose logits
-# are computed together.
+# are computed together; calls of a thread whose memory is there at once.
+_CHUNKS = 4
 _SOURCE_ROWS = 16384
 _ROWS = 384
 _UNIT_ROWS = 96
@@ -117,6 +118,7 @@ def _chunks(network: EncoderDecoder, sources: Sequences, most: NDArray, width: i
     while begin < len(order):
         ends = np.cumsum(sources.lengths[order[begin:]])
         end = begin + max(int(np.searchsorted(ends, _SOURCE_ROWS, side="right")), 1)
+        end = min(end, begin + _CHUNKS * decoder.workers.n * at_once)
         numbers = order[begin:end]
         begin = end
         source, _ = network._read(sources.take(numbers), training=False, seed=0)

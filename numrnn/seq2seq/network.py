@@ -24,7 +24,10 @@ from numrnn.workers import Workers
 __all__ = ["EncoderDecoder", "PairBatch"]
 
 _TARGET_TABLE = "target_embedding_0"
-# Pairs that are judged or encoded at once.
+# Batches are cut so that what the recurrent layers and the attention keep stays near these numbers of bytes.
+_INFERENCE_BYTES = 2**27
+_TRAINING_BYTES = 2**30
+# Rows whose probabilities are computed at once.
 _AT_ONCE = 256
 
 
@@ -507,8 +510,43 @@ class EncoderDecoder:
         total_weight = float(weights.sum())
         scale = 1.0 / total_weight if total_weight else 0.0
         self._clear_gradient()
+        total, first = 0.0, 0
+        for number, chunk in enumerate(self._chunks(batch.sources.lengths, batch.targets.lengths, _TRAINING_BYTES)):
+            part = _part(batch, chunk)
+            rows = slice(first, first + self._n_expected(part.targets))
+            first = rows.stop
+            seed = (dropout_seed + 7919 * number) % 2**31
+            total += self._accumulate(part, expected[rows], weights[rows], scale, seed)
+        loss = total * scale
+        if alpha and total_weight:
+            loss += weight_penalty(self.parameters.flat, self.gradient.flat, *self.weight_spans, alpha * scale)
+        return loss
+
+    def _n_expected(self, targets: Sequences) -> int:
+        """Rows of what `expected` makes of these targets."""
+        return targets.n_steps + (len(targets) if self.takes_ids else 0)
+
+    def _chunks(self, sources: NDArray, targets: NDArray, memory: int) -> Iterator[slice]:
+        """Consecutive pairs of these lengths that together fit into the memory; at least one."""
+        encoder = (
+            8 * sum(self.encoder_sizes) * (1 + self.bidirectional) + 3 * self._state_size + 4 * self.attention_size
+        )
+        decoder = 8 * sum(self.decoder_sizes) + 6 * max(self._state_size, self.attention_size) + 4 * self.readout_size
+        # The weights of the attention are as long as the longest source.
+        longest = self.n_heads * int(sources.max(initial=0)) if self.attention is not None else 0
+        costs = self.dtype.itemsize * (sources * encoder + (targets + 1) * (decoder + longest))
+        ends = np.cumsum(costs)
+        begin = 0
+        while begin < len(costs):
+            done = ends[begin - 1] if begin else 0
+            end = max(int(np.searchsorted(ends, done + memory, side="right")), begin + 1)
+            yield slice(begin, end)
+            begin = end
+
+    def _accumulate(self, batch: PairBatch, expected: NDArray, weights: NDArray, scale: float, seed: int) -> float:
+        """Sum of the losses of a part of a batch; its gradient, times `scale`, is added."""
         parameters, gradient = self.parameters, self.gradient
-        run = self._forward(batch, training=True, seed=dropout_seed, keep=True)
+        run = self._forward(batch, training=True, seed=seed, keep=True)
         rows = self._rows(run)
         total, d_features = self._head_loss(run, expected[rows], weights[rows], scale, self._head_view(gradient))
         assert d_features is not None
@@ -520,10 +558,7 @@ class EncoderDecoder:
         if self.encoder is not None:
             assert run.encoded is not None
             self._encoder_backward(run.encoded, d_summary, d_states)
-        loss = total * scale
-        if alpha and total_weight:
-            loss += weight_penalty(parameters.flat, gradient.flat, *self.weight_spans, alpha * scale)
-        return loss
+        return total
 
     def _encoder_backward(self, run: TrunkPass, d_summary: NDArray, d_states: NDArray | None) -> None:
         assert self.encoder is not None
@@ -728,8 +763,8 @@ class EncoderDecoder:
     def _passes(self, batch: PairBatch) -> Iterator[tuple[PairBatch, slice, _Pass]]:
         """Forward passes of bounded size, and the rows of `expected` that each stands for."""
         first = 0
-        for begin in range(0, len(batch.sources), _AT_ONCE):
-            part = _part(batch, begin, begin + _AT_ONCE)
+        for chunk in self._chunks(batch.sources.lengths, batch.targets.lengths, _INFERENCE_BYTES):
+            part = _part(batch, chunk)
             run = self._forward(part, training=False, seed=0, keep=False)
             rows = slice(first, first + run.decoded.packing.n_rows)
             first = rows.stop
@@ -799,8 +834,7 @@ class EncoderDecoder:
         self._check_sources(sources)
         states = [np.empty((0, self._state_size), dtype=self.dtype)]
         summaries = [np.empty((0, self._state_size or self.source_size), dtype=self.dtype)]
-        for begin in range(0, len(sources), _AT_ONCE):
-            chosen = slice(begin, begin + _AT_ONCE)
+        for chosen in self._chunks(sources.lengths, np.zeros_like(sources.lengths), _INFERENCE_BYTES):
             part = Sequences(sources.values, sources.starts[chosen], sources.lengths[chosen])
             source, _ = self._read(part, training=False, seed=0)
             summaries.append(source.summary)
@@ -831,7 +865,7 @@ class EncoderDecoder:
             )
         if len(batch.sources) != len(batch.targets):
             raise ValueError(f"got {len(batch.sources)} sources, but {len(batch.targets)} targets")
-        n_rows = batch.targets.n_steps + (len(batch.targets) if self.takes_ids else 0)
+        n_rows = self._n_expected(batch.targets)
         shape = (n_rows,) if self.takes_ids else (n_rows, self.target_size)
         dtype = np.dtype(np.int64) if self.takes_ids else self.dtype
         if expected.shape != shape or expected.dtype != dtype:
@@ -845,6 +879,6 @@ class EncoderDecoder:
         return expected, weights
 
 
-def _part(batch: PairBatch, begin: int, end: int) -> PairBatch:
+def _part(batch: PairBatch, chunk: slice) -> PairBatch:
     """Some pairs of a batch; nothing is copied."""
-    return PairBatch(*(Sequences(side.values, side.starts[begin:end], side.lengths[begin:end]) for side in batch))
+    return PairBatch(*(Sequences(side.values, side.starts[chunk], side.lengths[chunk]) for side in batch))
