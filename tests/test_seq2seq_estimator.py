@@ -78,7 +78,7 @@ def test_several_hypotheses_and_their_likelihood(backwards):
             {"attention": "multihead", "n_heads": 2},
         ),
         (np.ones((2, 3, 2)), ["a", "bb"], {"attention": None, "cell": "lstm"}),
-        (np.eye(2), ["a", "bb"], {"cell": "rnn"}),
+        (np.eye(2), ["a", "bb"], {}),
         (["ab", "c"], [np.array([3]), np.array([4, 3])], {"bidirectional": False, "decoder_layer_sizes": (5, 6)}),
     ],
     ids=["texts", "tokens", "integers", "measurements", "vectors", "mixed"],
