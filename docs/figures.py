@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Callable
+from datetime import date, timedelta
 from functools import cache
 from itertools import accumulate, permutations
 from pathlib import Path
@@ -24,9 +25,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 
-from numrnn import LSTM, RNN, Convolution, RNNClassifier, RNNRegressor, SequenceEncoder, inspection
+from numrnn import LSTM, RNN, Convolution, RNNClassifier, RNNRegressor, RNNSeq2Seq, SequenceEncoder, inspection
 from numrnn.datasets import make_temporal_order
-from numrnn.plots import AttentionDisplay, AttributionDisplay, GradientFlowDisplay, HiddenStateDisplay
+from numrnn.plots import (
+    AttentionDisplay,
+    AttentionMapDisplay,
+    AttributionDisplay,
+    GradientFlowDisplay,
+    HiddenStateDisplay,
+)
 
 IMAGES = Path(__file__).parent / "images"
 SYMBOLS = ["E", "B", "a", "b", "c", "d", "X", "Y"]
@@ -168,8 +175,34 @@ def digits() -> Figure:
     return figure
 
 
+def attention_map() -> Figure:
+    """Where the decoder looks while it writes a date in the standard form."""
+    rng = np.random.RandomState(0)
+    first = date(1970, 1, 1)
+    days = [first + timedelta(days=int(n)) for n in rng.choice(36_525, 3000, replace=False)]
+    forms = ("%d %B %Y", "%B %d, %Y", "%A, %B %d, %Y", "%d.%m.%Y", "%m/%d/%Y", "%a %d %b %Y")
+    X = [day.strftime(forms[rng.randint(len(forms))]) for day in days]
+    y = [day.isoformat() for day in days]
+    model = RNNSeq2Seq(
+        (64,),
+        analyzer="char",
+        embedding_dim=32,
+        learning_rate_init=5e-3,
+        learning_rate="cosine",
+        batch_size=32,
+        max_iter=15,
+        tol=0.0,
+        random_state=0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, y)
+    return AttentionMapDisplay.from_estimator(model, ["Friday, August 13, 2004"]).figure_
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "attention": attention,
+    "attention_map": attention_map,
     "attributions": attributions,
     "digits": digits,
     "gradient_flow": gradient_flow,

@@ -17,6 +17,7 @@ _HOMES = {
     "RNNLanguageModel": "numrnn.language",
     "RNNRegressor": "numrnn.estimators",
     "RNNForecaster": "numrnn.forecasting",
+    "RNNSeq2Seq": "numrnn.estimators",
     "RNNTagger": "numrnn.estimators",
     "ModelFileError": "numrnn.persistence",
     "compile_pipeline": "numrnn.pipelines",
@@ -40,6 +41,7 @@ __all__ = [
     "RNNForecaster",
     "RNNLanguageModel",
     "RNNRegressor",
+    "RNNSeq2Seq",
     "RNNTagger",
     "SequenceEncoder",
     "__version__",
@@ -53,7 +55,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from numrnn import datasets, inspection, metrics, plots
-    from numrnn.estimators import Convolution, RNNClassifier, RNNRegressor, RNNTagger
+    from numrnn.estimators import Convolution, RNNClassifier, RNNRegressor, RNNSeq2Seq, RNNTagger
     from numrnn.forecasting import RNNForecaster
     from numrnn.language import RNNLanguageModel
     from numrnn.layers import GRU, LSTM, RNN

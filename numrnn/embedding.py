@@ -50,6 +50,8 @@ class Embedding:
         held as floating-point numbers.
     dtype : dtype
         float32 or float64.
+    prefix : str, default="embedding"
+        Of the names of the parameters.
 
     Attributes
     ----------
@@ -66,7 +68,14 @@ class Embedding:
         If columns, sizes or the number of rows are impossible. float32 numbers rows exactly up to 2**24.
     """
 
-    def __init__(self, input_size: int, tables: Sequence[tuple[int, int, int]], dtype: np.dtype) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        tables: Sequence[tuple[int, int, int]],
+        dtype: np.dtype,
+        *,
+        prefix: str = "embedding",
+    ) -> None:
         self.tables = [(int(column), int(n_rows), int(dimension)) for column, n_rows, dimension in tables]
         columns = [column for column, _, _ in self.tables]
         if len(set(columns)) < len(columns) or not all(0 <= column < input_size for column in columns):
@@ -86,7 +95,7 @@ class Embedding:
         self.input_size = input_size
         self.dtype = np.dtype(dtype)
         self.numeric = np.setdiff1d(np.arange(input_size, dtype=np.int64), np.array(columns, dtype=np.int64))
-        self.names = [f"embedding_{i}" for i in range(len(self.tables))]
+        self.names = [f"{prefix}_{i}" for i in range(len(self.tables))]
         dimensions = np.array([dimension for _, _, dimension in self.tables], dtype=np.int64)
         self._first_columns = (np.cumsum(dimensions) - dimensions).tolist()
         self._embedded_size = int(dimensions.sum())

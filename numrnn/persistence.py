@@ -25,6 +25,7 @@ import os
 import secrets
 import stat
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -33,14 +34,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
 
 import numrnn
-from numrnn.estimators import Convolution, RNNClassifier, RNNRegressor, RNNTagger
+from numrnn.estimators import Convolution, RNNClassifier, RNNRegressor, RNNSeq2Seq, RNNTagger
 from numrnn.estimators.base import network_from, network_settings
+from numrnn.estimators.sides import Numbers, Tokens
+from numrnn.estimators.subwords import SubwordPieces
 from numrnn.estimators.words import WordEncoder
 from numrnn.forecasting import RNNForecaster
 from numrnn.language import RNNLanguageModel
 from numrnn.network import Network
+from numrnn.seq2seq import EncoderDecoder
 from numrnn.training.checkpoint import checkpoint, resume
 from numrnn.training.loop import TrainingState
+from numrnn.workers import Workers
 
 __all__ = ["ModelFileError", "load", "save"]
 
@@ -57,6 +62,7 @@ _ESTIMATORS: dict[str, Any] = {
     "RNNForecaster": RNNForecaster,
     "RNNLanguageModel": RNNLanguageModel,
     "RNNRegressor": RNNRegressor,
+    "RNNSeq2Seq": RNNSeq2Seq,
     "RNNTagger": RNNTagger,
 }
 
@@ -84,6 +90,9 @@ _ATTRIBUTES: dict[str, tuple[type, ...]] = {
     "_several": (bool,),
     "_knows_unknown": (bool,),
     "_frequencies": (np.ndarray,),
+    "_source": (Tokens, Numbers),
+    "_target": (Tokens, Numbers),
+    "max_length_": (int,),
 }
 _OPTIONAL = {"feature_names_in_"}
 # Those of every estimator, and what each has beside them.
@@ -95,6 +104,7 @@ _OF = {
     RNNRegressor: _OF_READERS | {"n_outputs_", "_column", "target_mean_", "target_scale_"},
     RNNTagger: _OF_READERS | {"classes_", "_words"},
     RNNLanguageModel: {"symbols_", "_several", "_knows_unknown", "_frequencies"},
+    RNNSeq2Seq: {"_source", "_target", "max_length_", "best_loss_", "t_"},
 }
 
 
@@ -133,12 +143,25 @@ def _plain(value: Any, what: str, tensors: dict[str, NDArray] | None = None) -> 
             # Vectors of words: one matrix.
             return {"keys": _plain(list(value), what), "rows": _plain(np.stack(vectors), what, tensors)}
         return {"dict": [[_plain(key, what), _plain(element, what, tensors)] for key, element in value.items()]}
+    if isinstance(value, (Tokens, Numbers)):
+        return {
+            "tokens" if isinstance(value, Tokens) else "numbers": [
+                _plain(getattr(value, field.name), what) for field in fields(value)
+            ]
+        }
+    if isinstance(value, SubwordPieces):
+        return {"pieces": value.to_text()}
     if isinstance(value, WordEncoder):
         return {"words": _plain(value.vocabularies, what), "lowercase": value.lowercase}
     if type(value) is Convolution:
         return {"convolution": _plain(value.get_params(), what)}
     if isinstance(value, np.random.RandomState):
         return None
+    if callable(value):
+        raise ValueError(
+            f"{what} cannot be written to a model file: {value!r} is a function, and nothing in such a file is "
+            "executed. Without it the model can be saved; pickle and joblib keep functions, too."
+        )
     kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"{value!r} ({type(value).__name__})"
     raise ValueError(
         f"{what} cannot be written to a model file: {kind}. Numbers, strings, None, and lists, tuples, dicts and "
@@ -164,6 +187,12 @@ def _value(plain: Any, tensors: Mapping[str, NDArray]) -> Any:
             return dict(zip(_value(plain["keys"], tensors), _value(plain["rows"], tensors), strict=True))
         if set(plain) == {"tensor"}:
             return tensors[str(plain["tensor"])]
+        if set(plain) == {"tokens"}:
+            return Tokens(*_value(plain["tokens"], tensors))
+        if set(plain) == {"numbers"}:
+            return Numbers(*_value(plain["numbers"], tensors))
+        if set(plain) == {"pieces"}:
+            return SubwordPieces.from_text(str(plain["pieces"]))
         if set(plain) == {"words", "lowercase"}:
             return WordEncoder(_value(plain["words"], tensors), bool(plain["lowercase"]))
         if set(plain) == {"convolution"}:
@@ -190,7 +219,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
     Parameters
     ----------
-    model : RNNClassifier, RNNForecaster, RNNLanguageModel, RNNRegressor or RNNTagger
+    model : RNNClassifier, RNNForecaster, RNNLanguageModel, RNNRegressor, RNNSeq2Seq or RNNTagger
         A fitted estimator. A `random_state` that is a generator is written as None.
     path : str or path-like
         An existing file is replaced, but only when the new one is complete; of a symbolic link the file it points to.
@@ -292,7 +321,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    model : RNNClassifier, RNNForecaster, RNNLanguageModel, RNNRegressor or RNNTagger
+    model : RNNClassifier, RNNForecaster, RNNLanguageModel, RNNRegressor, RNNSeq2Seq or RNNTagger
         A fitted estimator that predicts bit for bit what the saved one did.
 
     Raises
@@ -362,7 +391,7 @@ def _rebuild(metadata: Mapping[str, str], tensors: Mapping[str, NDArray]) -> Any
     others = (_TENSOR_OF_PARAMETER, _TENSOR_OF_TRAINING)
     weights = {key: tensor for key, tensor in tensors.items() if not key.startswith(others)}
     # Compared with the tensors that are there before anything of the size that the settings claim is allocated.
-    if _claimed_sizes(description["network"]) != _sizes_of_tensors(description["network"], weights):
+    if not _may_fit(model, description["network"], weights):
         raise ModelFileError("the shapes of its tensors do not fit the network that it describes")
     if isinstance(model, RNNForecaster):
         model._from_state(
@@ -370,7 +399,10 @@ def _rebuild(metadata: Mapping[str, str], tensors: Mapping[str, NDArray]) -> Any
         )
         return model
     _restore_attributes(model, attributes)
-    _restore_network(model, description["network"], weights)
+    if isinstance(model, RNNSeq2Seq):
+        _restore_encoder_decoder(model, description["network"], weights)
+    else:
+        _restore_network(model, description["network"], weights)
     if isinstance(model, RNNLanguageModel):
         begin = len(_TENSOR_OF_TRAINING)
         arrays = {key[begin:]: tensor for key, tensor in tensors.items() if key.startswith(_TENSOR_OF_TRAINING)}
@@ -400,6 +432,12 @@ def _restore_attributes(model: Any, attributes: dict[str, Any]) -> None:
 def _network_of(settings: dict[str, Any], tensors: Mapping[str, NDArray], n_jobs: int | None) -> Network:
     """The network that is described, with these parameters."""
     network = network_from(settings, n_jobs)
+    _fill(network, tensors)
+    return network
+
+
+def _fill(network: Network | EncoderDecoder, tensors: Mapping[str, NDArray]) -> None:
+    """Write tensors into the parameters of a network, of which they must be the ones."""
     shapes = {key: tensor.shape for key, tensor in tensors.items()}
     if shapes != {key: tuple(shape) for key, shape in network.parameters.shapes.items()}:
         raise ModelFileError("the shapes of its tensors do not fit the network that it describes")
@@ -407,7 +445,6 @@ def _network_of(settings: dict[str, Any], tensors: Mapping[str, NDArray], n_jobs
         if tensor.dtype != network.dtype:
             raise ModelFileError(f"the tensor {key} is of type {tensor.dtype}, expected {network.dtype}")
         network.parameters[key][...] = tensor
-    return network
 
 
 def _restore_network(model: Any, settings: dict[str, Any], tensors: Mapping[str, NDArray]) -> None:
@@ -419,6 +456,17 @@ def _restore_network(model: Any, settings: dict[str, Any], tensors: Mapping[str,
     model.n_parameters_ = model._network.n_parameters
 
 
+def _restore_encoder_decoder(model: RNNSeq2Seq, settings: dict[str, Any], tensors: Mapping[str, NDArray]) -> None:
+    form: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    network = EncoderDecoder(**form, workers=Workers(model.n_jobs))
+    of_sides = [(side.form, side.size) for side in (model._source, model._target)]
+    if of_sides != [(network.source, network.source_size), (network.target, network.target_size)]:
+        raise ModelFileError("the network that it describes does not fit its vocabularies")
+    _fill(network, tensors)
+    model._network = network
+    model.n_parameters_ = network.n_parameters
+
+
 def _form_by_attributes(model: Any) -> tuple[int, int, tuple, bool]:
     """Outputs, inputs, embeddings, and whether there is an output for every step, as the fitted attributes have it."""
     if isinstance(model, RNNLanguageModel):
@@ -426,6 +474,16 @@ def _form_by_attributes(model: Any) -> tuple[int, int, tuple, bool]:
         return n_symbols, 1, ((0, n_symbols, int(model.embedding_dim)),), True
     n_outputs = model.n_outputs_ if isinstance(model, RNNRegressor) else len(model.classes_)
     return n_outputs, model._input_size, model._embeddings, model._per_step
+
+
+def _may_fit(model: Any, settings: dict[str, Any], weights: Mapping[str, NDArray]) -> bool:
+    """Whether a network of these settings is at most as large as the tensors say."""
+    if not isinstance(model, RNNSeq2Seq):
+        return _claimed_sizes(settings) == _sizes_of_tensors(settings, weights)
+    claimed = [value for value in settings.values() if isinstance(value, int)]
+    layers = [*settings["encoder_sizes"], *settings["decoder_sizes"]]
+    largest = max((max(tensor.shape, default=1) for tensor in weights.values()), default=0)
+    return len(layers) <= len(weights) and all(value <= largest for value in (*claimed, *layers))
 
 
 def _claimed_sizes(settings: dict[str, Any]) -> list[int]:

@@ -229,6 +229,7 @@ class Trunk:
         gradient: Mapping[str, NDArray],
         *,
         d_values: NDArray | None = None,
+        d_state: States | None = None,
         need_input: bool = False,
     ) -> Any:
         """Add the gradients of a pass of `forward` in training.
@@ -240,6 +241,8 @@ class Trunk:
         d_values : ndarray, default=None
             Of the shape of `run.sequences.values`: the gradient of its rows is added. Only where no stage runs with the
             layers.
+        d_state : list of ndarray, default=None
+            Gradient of `run.state`; None is zero.
         need_input : bool, default=False
 
         Returns
@@ -255,7 +258,9 @@ class Trunk:
             self._projection.backward(run.projected, parameters, d_output, gradient)
             return None
         wanted = need_input or run.embedded is not None or d_values is not None
-        d_input, _ = self.stack.backward(run.run, parameters, d_output, gradient, need_input=wanted)
+        d_input, _ = self.stack.backward(
+            run.run, parameters, d_output, gradient, d_state=d_state, need_input=wanted
+        )
         if d_input is None:
             return None
         drop(d_input, self.input_dropout, run.dropout_seed, INPUT_STREAM)

@@ -47,6 +47,7 @@ LEVELS = (
     ("numrnn.heads",),
     ("numrnn.backpropagation",),
     ("numrnn.network",),
+    ("numrnn.seq2seq",),
     ("numrnn.training",),
     ("numrnn.cuda",),
     ("numrnn.devices",),
@@ -57,6 +58,7 @@ LEVELS = (
 # A model has a method that saves it; it calls the edge when it is used, not when it is imported.
 EXCEPTIONS = {
     ("numrnn.estimators.base", "numrnn.persistence"),
+    ("numrnn.estimators.seq2seq", "numrnn.persistence"),
     ("numrnn.forecasting.forecaster", "numrnn.persistence"),
 }
 KNOW_ONLY_NUMPY = ("numrnn.parameters", "numrnn.packing")
@@ -85,6 +87,7 @@ DOORS = {
     "pandas": ("numrnn.forecasting.frames", "numrnn.commands.tables"),
     "pyarrow": ("numrnn.commands.tables",),
     "safetensors": ("numrnn.persistence",),
+    "sentencepiece": ("numrnn.estimators.subwords",),
     "tqdm": ("numrnn.training.progress",),
 }
 

@@ -28,4 +28,16 @@ from __future__ import annotations
 __all__ = ["SCRIPTS"]
 
 # In the order of the table.
-SCRIPTS = ("mnist", "mnist_pixels", "imdb", "part_of_speech", "multivariate", "dna", "surnames", "long_memory")
+SCRIPTS = (
+    "mnist",
+    "mnist_pixels",
+    "imdb",
+    "part_of_speech",
+    "multivariate",
+    "dna",
+    "surnames",
+    "long_memory",
+    "translation",
+    "rewriting",
+    "surname_generation",
+)

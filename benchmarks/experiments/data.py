@@ -19,6 +19,7 @@ __all__ = [
     "read_idx",
     "read_imdb",
     "read_mnist",
+    "read_multi30k",
     "read_splice",
     "read_surnames",
     "read_ts",
@@ -181,6 +182,19 @@ def read_imdb(data: Path) -> tuple[list[str], NDArray, list[str], NDArray]:
             texts.append(fields[3])
         parts += [texts, np.array(labels)]
     return parts[0], parts[1], parts[2], parts[3]
+
+
+def read_multi30k(data: Path, part: str, language: str) -> list[str]:
+    """Captions of Multi30k, tokenised and in lower case, one for each line of the file of the other language.
+
+    Parameters
+    ----------
+    data : Path
+    part : {"train", "val", "test_2016_flickr"}
+    language : {"de", "en"}
+    """
+    lines = _text(folder_of(data, "multi30k") / f"{part}.lc.norm.tok.{language}.gz").split("\n")
+    return [line.strip() for line in (lines[:-1] if not lines[-1] else lines)]
 
 
 def read_surnames(data: Path) -> tuple[list[str], NDArray]:

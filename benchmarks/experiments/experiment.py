@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -34,12 +34,17 @@ _VALIDATION_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Split:
-    """Data to learn from and data to be judged by; X and y are arrays or lists."""
+    """Data to learn from and data to be judged by; X and y are arrays or lists.
+
+    An official part for early stopping, if there is one, goes to `fit` as `X_val` and `y_val`.
+    """
 
     X_train: Any
     y_train: Any
     X_test: Any
     y_test: Any
+    X_val: Any = None
+    y_val: Any = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,13 @@ class Experiment:
     peer_epochs : int or None, default=None
         Epochs of the peer where all of them would take too long: its seconds per epoch are compared then, and its score
         is left out. 0 if PyTorch has no layers for the network.
+    judge : callable or None, default=None
+        ``judge(model, split) -> float``, for scores that are not those of predictions.
+    peer : callable or None, default=None
+        ``peer(experiment, splits, models, seed, n_jobs)`` -> row of one seed, in the place of the plain loop that
+        serves most networks.
+    details : callable or None, default=None
+        ``details(model, split)`` -> what else is of interest, such as samples or speeds; measured after the fit.
     """
 
     name: str
@@ -84,6 +96,9 @@ class Experiment:
     lower_is_better: bool = False
     needs_data: bool = True
     peer_epochs: int | None = None
+    judge: Callable[[Any, Split], float] | None = None
+    peer: Callable[..., dict[str, Any]] | None = None
+    details: Callable[[Any, Split], dict[str, Any]] | None = None
 
 
 def _take(rows: Any, numbers: NDArray) -> Any:
@@ -97,13 +112,16 @@ def every(split: Split, n_samples: int) -> Split:
         return np.unique(np.linspace(0, n_rows - 1, min(n_samples, n_rows)).astype(np.int64))
 
     train, test = few(len(split.y_train)), few(len(split.y_test))
-    return Split(
-        _take(split.X_train, train), _take(split.y_train, train), _take(split.X_test, test), _take(split.y_test, test)
-    )
+    parts = [(split.X_train, train), (split.y_train, train), (split.X_test, test), (split.y_test, test)]
+    if split.X_val is not None:
+        parts += [(part, few(len(part))) for part in (split.X_val, split.y_val)]
+    return Split(*(_take(*part) for part in parts))
 
 
 def without_test(split: Split, seed: int) -> Split:
-    """The training data alone, a fifth of it in the place of the test data."""
+    """The training data alone, a fifth of it, or its own part for validation, in the place of the test data."""
+    if split.X_val is not None:
+        return replace(split, X_test=split.X_val, y_test=split.y_val)
     y = split.y_train
     stratify = None
     if isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind in "iuU":
@@ -140,7 +158,8 @@ def _fit(model: Any, split: Split) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         begin = perf_counter()
-        model.fit(split.X_train, split.y_train)
+        held_out = {} if split.X_val is None else {"X_val": split.X_val, "y_val": split.y_val}
+        model.fit(split.X_train, split.y_train, **held_out)
         return perf_counter() - begin
 
 
@@ -154,7 +173,10 @@ def _ours(experiment: Experiment, splits: list[Split], make: Callable[[], Any]) 
     for split in splits:
         model = make()
         seconds.append(_fit(model, split))
-        scores.append(experiment.score(split.y_test, model.predict(split.X_test)))
+        if experiment.judge is None:
+            scores.append(experiment.score(split.y_test, model.predict(split.X_test)))
+        else:
+            scores.append(experiment.judge(model, split))
         models.append(model)
     final = _network_part(models[0])
     epochs = sum(_network_part(model).n_iter_ for model in models)
@@ -164,6 +186,7 @@ def _ours(experiment: Experiment, splits: list[Split], make: Callable[[], Any]) 
         "epochs": epochs,
         "seconds_per_epoch": sum(seconds) / epochs,
         "n_parameters": int(final.n_parameters_),
+        **({} if experiment.details is None else {"details": experiment.details(models[0], splits[0])}),
     }, models
 
 
@@ -328,7 +351,7 @@ def run(
         ours.append(row)
         report(_line("numrnn", seed, row, experiment))
         if seed in peer_seeds and experiment.peer_epochs != 0:
-            peer = _peer(experiment, splits, models, seed, effective_n_jobs(n_jobs))
+            peer = (experiment.peer or _peer)(experiment, splits, models, seed, effective_n_jobs(n_jobs))
             peers.append(peer)
             report(_line("PyTorch", seed, peer, experiment))
     return {

@@ -34,7 +34,7 @@ _EXAMPLES = """examples:
 def add(commands: Any) -> None:
     """Add the command to those of the parser."""
     parser = add_command(
-        commands, "show-versions", "print the versions, vector width, number of threads and whether there is a CUDA device", _EXAMPLES
+        commands, "show-versions", "print the versions, vector width, number of threads and CUDA device", _EXAMPLES
     )
     parser.add_argument("--format", choices=("text", "json"), default="text", help="(default: %(default)s)")
 

@@ -24,6 +24,7 @@ __all__ = [
     "in_form_of",
     "is_list_of_sequences",
     "merge_equal_samples",
+    "numeric_sequences",
     "to_sequences",
     "to_values",
     "warn_if_unscaled",
@@ -259,6 +260,43 @@ def _place(sequences: Sequences, row: int) -> str:
     """Sample and time step of a row of values that lie sequence after sequence."""
     sample = int(np.searchsorted(sequences.starts, row, side="right")) - 1
     return f"sample {sample}, time step {row - int(sequences.starts[sample])}"
+
+
+def numeric_sequences(estimator: Any, data: Any, dtype: np.dtype, name: str) -> Sequences:
+    """Sequences of measurements, one side of a pair: an array or a list, of finite numbers.
+
+    Parameters
+    ----------
+    estimator : object
+        Its class is named in errors.
+    data : array (n_samples, n_timesteps, n_features) or (n_samples, n_timesteps), or list of arrays
+    dtype : dtype
+    name : {"X", "y"}
+
+    Raises
+    ------
+    ValueError
+        If it has another form, is empty, or holds NaN or infinities.
+    """
+    arrays = _as_list_of_sequences(data)
+    if arrays is not None:
+        sequences = _join(estimator, arrays, dtype, name, "features")
+    else:
+        array = (
+            check_targets(estimator, data, dtype)
+            if name == "y"
+            else check_array(
+                data, input_name=name, estimator=estimator, dtype=dtype, ensure_all_finite=False, allow_nd=True
+            )
+        )
+        if array.ndim not in (2, 3) or 0 in array.shape:
+            raise ValueError(
+                f"Found array with shape={array.shape} as {name} while 2 or 3 dimensions and a minimum of 1 sample, 1 "
+                f"time step and 1 feature are required by {_name(estimator)}."
+            )
+        sequences = Sequences.from_padded(array.reshape(*array.shape[:2], -1))
+    _check_finite(sequences, name)
+    return sequences
 
 
 def to_values(estimator: Any, y: Any) -> Targets:

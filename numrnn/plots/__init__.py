@@ -7,6 +7,7 @@ TrainingCurveDisplay    loss and validation score of every epoch
 HiddenStateDisplay      states or gates of all units over time
 GradientFlowDisplay     how far gradients reach back in time
 AttentionDisplay        the weights of attention over time steps or tokens
+AttentionMapDisplay     source tokens against target tokens
 AttributionDisplay      the share of every input value in an output
 ForecastDisplay         a forecast with its intervals, beside what came true
 ResidualsDisplay        forecast errors: over time, distribution, autocorrelation
@@ -22,6 +23,7 @@ drawn, not before: ``pip install "numrnn[plot]"``.
 from __future__ import annotations
 
 from numrnn.plots.anomalies import AnomalyScoresDisplay
+from numrnn.plots.attention_map import AttentionMapDisplay
 from numrnn.plots.forecasts import ErrorPerHorizonDisplay, ForecastDisplay, ResidualsDisplay
 from numrnn.plots.inspection import AttentionDisplay, AttributionDisplay, GradientFlowDisplay, HiddenStateDisplay
 from numrnn.plots.training import TrainingCurveDisplay
@@ -29,6 +31,7 @@ from numrnn.plots.training import TrainingCurveDisplay
 __all__ = [
     "AnomalyScoresDisplay",
     "AttentionDisplay",
+    "AttentionMapDisplay",
     "AttributionDisplay",
     "ErrorPerHorizonDisplay",
     "ForecastDisplay",

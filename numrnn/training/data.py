@@ -35,8 +35,8 @@ class TrainingSource(Protocol):
     def reorder(self, order: NDArray[np.int64] | None) -> TrainingSource:
         """The sequences in another order; None for their own."""
 
-    def part(self, begin: int, end: int) -> tuple[Sequences, NDArray, NDArray | None]:
-        """Sequences `begin` to `end` with their targets and weights, as the network takes them."""
+    def part(self, begin: int, end: int) -> tuple[Any, NDArray, NDArray | None]:
+        """Sequences `begin` to `end`, or pairs of them, with targets and weights, as the network takes them."""
 
 
 @dataclass

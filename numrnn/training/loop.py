@@ -133,7 +133,8 @@ def train(
         raise ValueError("early_stopping needs validation data")
     if solver == "lbfgs":
         if not isinstance(data, TrainingData):
-            data = TrainingData(*data.part(0, len(data)), None)
+            everything, rows, of_rows = data.part(0, len(data))
+            data = TrainingData(everything, rows, of_rows, None)
         if early_stopping or incremental:
             raise ValueError("the solver 'lbfgs' offers neither early_stopping nor incremental training")
         if engine is not HostEngine:

@@ -1,0 +1,999 @@
+"""One sequence into another: encoder, attention, decoder."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import r2_score
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions, validate_parameter_constraints
+from sklearn.utils.validation import check_is_fitted
+
+from numrnn.estimators.base import RecurrentEstimator, automatic_batch_size
+from numrnn.estimators.pairs import Pairs
+from numrnn.estimators.sides import ANALYZERS, Numbers, Tokens, kind_of
+from numrnn.estimators.validation import check_sizes_and_threads, hidden_sizes_of
+from numrnn.packing import Sequences
+from numrnn.seq2seq import EncoderDecoder, PairBatch
+from numrnn.text import UNKNOWN
+from numrnn.training.loop import TrainingState, train
+from numrnn.workers import Workers
+
+if TYPE_CHECKING:
+    from numrnn.seq2seq import Hypotheses
+
+__all__ = ["AttentionMap", "Hypothesis", "RNNSeq2Seq"]
+
+_OF_OTHERS = (
+    "hidden_layer_sizes",
+    "cell",
+    "bidirectional",
+    "dropout",
+    "input_dropout",
+    "output_dropout",
+    "learning_rate_init",
+    "learning_rate",
+    "alpha",
+    "batch_size",
+    "max_iter",
+    "tol",
+    "n_iter_no_change",
+    "early_stopping",
+    "validation_fraction",
+    "max_grad_norm",
+    "warm_start",
+    "random_state",
+    "dtype",
+    "n_jobs",
+    "verbose",
+)
+_COUNT = Interval(Integral, 1, None, closed="left")
+
+
+class Hypothesis(NamedTuple):
+    """One of several predictions for a source.
+
+    Attributes
+    ----------
+    prediction : str, list of str or ndarray
+        Of the kind of y.
+    score : float
+        What the search ranks by: the log-likelihood, divided by a power of the length, less a penalty of coverage.
+    """
+
+    prediction: Any
+    score: float
+
+
+class AttentionMap(NamedTuple):
+    """Where a decoder looked.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (n_target_steps, n_source_steps)
+        Rows sum to 1.
+    source, target : list
+        Tokens of both sides, or numbers of time steps where they hold measurements. The end of a target, which is
+        written too, is ``"<end>"``.
+    """
+
+    weights: NDArray
+    source: list[Any]
+    target: list[Any]
+
+
+class RNNSeq2Seq(BaseEstimator):
+    """Recurrent encoder and decoder with attention: writes a sequence for every sequence that it reads.
+
+    The encoder reads the source; a bridge, a dense layer, makes the first state of the decoder of the encoder's last
+    one; the decoder writes the target, one token or row after the other, and looks back at the states of the encoder
+    with attention [1]_ [2]_ [3]_. The decoder without a source sequence starts from a feature vector alone.
+
+    Each side of the pairs is a list of one of these, and not necessarily both of the same:
+
+    ================================================  ===================================================
+    X or y                                            what it is
+    ================================================  ===================================================
+    list of str                                       texts, which `analyzer` splits into tokens
+    list of lists of str                              tokens, as they are
+    list of arrays of int, array of int (n, steps)    integers, each of which is a token
+    list of arrays of float, array (n, steps, cols)   measurements: y is predicted by squared error
+    X: array of float (n, n_features)                 feature vectors, which start the decoder
+    y: array of float (n, steps)                      measurements, one at every step
+    ================================================  ===================================================
+
+    An empty source is read as one unknown token, an empty target is one that ends at once; sequences of measurements
+    have at least one time step. Tokens that are not in the vocabulary are one token, "unknown"; what the network knows
+    of it, it learned from such tokens in training (see `min_df` and `max_features`): without any, the unknown token is
+    no more than a place in the source.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default=(128,)
+        Units of each layer of the encoder, from the input up.
+    decoder_layer_sizes : int, sequence of int or None, default=None
+        Units of each layer of the decoder; None is `hidden_layer_sizes`.
+    cell : {"gru", "lstm", "rnn"}, default="gru"
+        Of both.
+    bidirectional : bool, default=True
+        Whether the encoder reads from both ends.
+    attention : {"additive", "multiplicative", "multihead"} or None, default="additive"
+        How the decoder finds the states of the encoder: by a layer of tanh units [1]_, by a bilinear form [2]_, or by
+        `n_heads` scaled dot products side by side [3]_.
+    n_heads : int, default=4
+        For ``attention="multihead"``: heads, which must divide the units of the last layer of the decoder.
+    embedding_dim : int or pair of int, default=64
+        Length of the vectors of tokens. This and the parameters of `analyzer` to `max_features` are one value for both
+        sides, or a pair (source, target).
+    tied_embeddings : bool, default=False
+        Whether the vectors of target tokens are also the weights of the output [4]_.
+    analyzer : {"word", "split", "char", "subword"} or callable, or pair of them, default="word"
+        How texts become tokens, and predicted tokens texts. "word": words and runs of punctuation, each with the blank
+        before it. "split": what stands between white space, for texts that are tokenised already. "char": characters.
+        "subword": pieces of words by byte-pair encoding, learned in the first fit; needs sentencepiece
+        (``pip install "numrnn[subword]"``). A function from text to list of str; predicted tokens are joined by blanks,
+        or by its method `join` if it has one.
+    lowercase : bool or pair of bool, default=False
+        Whether texts and tokens are converted to lower case.
+    min_df : int or float in [0, 1], or pair, default=1
+        Tokens in fewer samples are unknown ones; a float is a share of the samples.
+    max_features : int or None, or pair, default=None
+        Largest vocabulary, the most frequent tokens are kept; for ``analyzer="subword"`` the number of pieces, 8000 if
+        None.
+    dropout, input_dropout, output_dropout : float in [0, 1), default=0.0
+        Share of what is left out in training: between layers, of the vectors of tokens (or the measurements), and of
+        what the output reads.
+    label_smoothing : float in [0, 1), default=0.0
+        Share of each target's probability that is spread over the vocabulary in training [5]_.
+    scheduled_sampling : float in [0, 1], default=0.0
+        The decoder learns with the true tokens before each ("teacher forcing"). In the last epoch this share of them
+        are its own predictions instead; the share grows linearly from 0 in the first epoch [6]_.
+    max_length : int or None, default=None
+        Tokens of the longest target, in training and in prediction. None is the longest one of the first fit. For
+        measurements see `predict`.
+    beam_width : int, default=1
+        Hypotheses that are kept at each step of `predict`; 1 is greedy decoding.
+    length_normalization : float, default=1.0
+        Hypotheses are ranked by their log-likelihood divided by their length to this power: 0 prefers short ones.
+    coverage_penalty : float, default=0.0
+        Weight of a penalty for source tokens that got less than the attention of one target token [7]_.
+    unknown : {"forbid", "attend", "keep"}, default="forbid"
+        What happens to the unknown token in predictions: it is never predicted; it is replaced by the source token
+        that got the highest attention; or it stays, as ``"<unknown>"`` or -1. Training without unknown tokens is
+        always "forbid".
+    solver : {"adam", "adamw", "sgd", "rmsprop"}, default="adam"
+    learning_rate_init : float, default=1e-3
+    learning_rate : {"constant", "step", "cosine", "adaptive"} or callable, default="constant"
+        As of `RNNClassifier`.
+    alpha : float, default=0.0
+        Strength of the L2 penalty (for "adamw" of the weight decay).
+    batch_size : int or "auto", default="auto"
+        Pairs in a minibatch; "auto" as of `RNNClassifier`.
+    max_iter : int, default=20
+        Epochs at most.
+    tol, n_iter_no_change : float, int, default=1e-4, 10
+        When training stops for want of improvement, as of `RNNClassifier`.
+    early_stopping : bool, default=False
+        Whether every epoch is judged by the log-likelihood of held-out pairs, to end with the best epoch's parameters.
+    validation_fraction : float in (0, 1), default=0.1
+        Share of the pairs that is held out, if `fit` is not given any.
+    max_grad_norm : float or None, default=1.0
+        Longer gradients are scaled to this norm.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the present parameters, with the present vocabularies.
+    random_state : int, RandomState or None, default=None
+    dtype : {"float32", "float64"}, default="float32"
+    n_jobs : int or None, default=None
+        Threads; results do not depend on it.
+    verbose : bool, default=False
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    source_vocabulary_, target_vocabulary_ : dict
+        Tokens and their ids, the most frequent first, where a side has tokens. 0 is the unknown one.
+    max_length_ : int
+        Tokens (or time steps) of the longest target.
+    loss_curve_ : list of float
+        Mean loss of each epoch, with dropout: nats per target token, or the squared error of standardised targets.
+    validation_scores_ : list of float or None
+        Minus the mean loss of the held-out pairs after each epoch, with `early_stopping`.
+    best_validation_score_ : float or None
+    n_iter_ : int
+        Epochs of the last `fit`.
+    n_parameters_ : int
+
+    See Also
+    --------
+    RNNTagger : A label for every time step of the source.
+    RNNLanguageModel : Sequences without a source.
+
+    References
+    ----------
+    .. [1] Bahdanau, D., Cho, K. and Bengio, Y. (2015). Neural machine translation by jointly learning to align and
+       translate. ICLR.
+    .. [2] Luong, M.-T., Pham, H. and Manning, C. D. (2015). Effective approaches to attention-based neural machine
+       translation. EMNLP.
+    .. [3] Vaswani, A. et al. (2017). Attention is all you need. NeurIPS.
+    .. [4] Press, O. and Wolf, L. (2017). Using the output embedding to improve language models. EACL.
+    .. [5] Szegedy, C. et al. (2016). Rethinking the inception architecture for computer vision. CVPR.
+    .. [6] Bengio, S. et al. (2015). Scheduled sampling for sequence prediction with recurrent neural networks. NeurIPS.
+    .. [7] Wu, Y. et al. (2016). Google's neural machine translation system. arXiv:1609.08144.
+
+    Examples
+    --------
+    Words spelled backwards:
+
+    >>> from itertools import permutations
+    >>> from numrnn import RNNSeq2Seq
+    >>> X = ["".join(letters) for letters in permutations("abcde", 4)]
+    >>> y = [word[::-1] for word in X]
+    >>> model = RNNSeq2Seq((32,), analyzer="char", embedding_dim=16, learning_rate_init=0.01, max_iter=40, tol=0.0)
+    >>> model = model.set_params(random_state=0).fit(X[:100], y[:100])
+    >>> model.predict(["abce", "edba"])
+    ['ecba', 'abde']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **{name: RecurrentEstimator._parameter_constraints[name] for name in _OF_OTHERS},
+        "decoder_layer_sizes": ["array-like", _COUNT, None],
+        "attention": [StrOptions({"additive", "multiplicative", "multihead"}), None],
+        "n_heads": [_COUNT],
+        "embedding_dim": [_COUNT, tuple, list],
+        "tied_embeddings": ["boolean"],
+        "analyzer": [StrOptions(set(ANALYZERS)), callable, tuple, list],
+        "lowercase": ["boolean", tuple, list],
+        "min_df": [_COUNT, Interval(RealNotInt, 0, 1, closed="both"), tuple, list],
+        "max_features": [_COUNT, None, tuple, list],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "scheduled_sampling": [Interval(Real, 0, 1, closed="both")],
+        "max_length": [_COUNT, None],
+        "beam_width": [_COUNT],
+        "length_normalization": [Interval(Real, 0, None, closed="left")],
+        "coverage_penalty": [Interval(Real, 0, None, closed="left")],
+        "unknown": [StrOptions({"forbid", "attend", "keep"})],
+        "solver": [StrOptions({"adam", "adamw", "sgd", "rmsprop"})],
+    }
+
+    _network: EncoderDecoder
+    _state: TrainingState
+    _random: np.random.RandomState
+    _source: Tokens | Numbers
+    _target: Tokens | Numbers
+    max_length_: int
+    validation_scores_: list[float] | None
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (128,),
+        *,
+        decoder_layer_sizes: Any = None,
+        cell: str = "gru",
+        bidirectional: bool = True,
+        attention: str | None = "additive",
+        n_heads: int = 4,
+        embedding_dim: Any = 64,
+        tied_embeddings: bool = False,
+        analyzer: Any = "word",
+        lowercase: Any = False,
+        min_df: Any = 1,
+        max_features: Any = None,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        output_dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+        scheduled_sampling: float = 0.0,
+        max_length: int | None = None,
+        beam_width: int = 1,
+        length_normalization: float = 1.0,
+        coverage_penalty: float = 0.0,
+        unknown: str = "forbid",
+        solver: str = "adam",
+        learning_rate_init: float = 1e-3,
+        learning_rate: Any = "constant",
+        alpha: float = 0.0,
+        batch_size: int | str = "auto",
+        max_iter: int = 20,
+        tol: float = 1e-4,
+        n_iter_no_change: Any = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        max_grad_norm: float | None = 1.0,
+        warm_start: bool = False,
+        random_state: Any = None,
+        dtype: Any = "float32",
+        n_jobs: int | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.decoder_layer_sizes = decoder_layer_sizes
+        self.cell = cell
+        self.bidirectional = bidirectional
+        self.attention = attention
+        self.n_heads = n_heads
+        self.embedding_dim = embedding_dim
+        self.tied_embeddings = tied_embeddings
+        self.analyzer = analyzer
+        self.lowercase = lowercase
+        self.min_df = min_df
+        self.max_features = max_features
+        self.dropout = dropout
+        self.input_dropout = input_dropout
+        self.output_dropout = output_dropout
+        self.label_smoothing = label_smoothing
+        self.scheduled_sampling = scheduled_sampling
+        self.max_length = max_length
+        self.beam_width = beam_width
+        self.length_normalization = length_normalization
+        self.coverage_penalty = coverage_penalty
+        self.unknown = unknown
+        self.solver = solver
+        self.learning_rate_init = learning_rate_init
+        self.learning_rate = learning_rate
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.max_grad_norm = max_grad_norm
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.dtype = dtype
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    # ------------------------------------------------------------------------------------------------------ training
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, *, X_val: Any = None, y_val: Any = None) -> Self:
+        """Learn from pairs of sequences.
+
+        Parameters
+        ----------
+        X : list or array
+            Sources: texts, sequences of tokens or of measurements, or feature vectors; see the table above.
+        y : list or array
+            As many targets.
+        X_val, y_val : list or array, default=None
+            Pairs to judge epochs by, with `early_stopping`; None holds out a share of X and y.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If X, y or a parameter is not as described; the message says how.
+        FloatingPointError
+            If the loss stops being finite. The model has the parameters of the last good epoch then.
+
+        Notes
+        -----
+        Training that is interrupted from the keyboard ends with a warning, and the model is as good as it is by then.
+        """
+        return self._fit(X, y, X_val, y_val, reset=not (self.warm_start and hasattr(self, "_network")))
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any) -> Self:
+        """One epoch over X and y; the first call builds vocabularies, which later ones use.
+
+        Parameters
+        ----------
+        X, y : list or array
+            As for `fit`.
+
+        Returns
+        -------
+        self : object
+        """
+        if self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        return self._fit(X, y, None, None, reset=not hasattr(self, "_network"), incremental=True)
+
+    def _fit(self, X: Any, y: Any, X_val: Any, y_val: Any, *, reset: bool, incremental: bool = False) -> Self:
+        self._check_parameters()
+        if y is None:
+            raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val go together: one of them was given without the other")
+        if X_val is not None and not self.early_stopping:
+            raise ValueError("X_val and y_val are for early_stopping=True; got early_stopping=False")
+        before = dict(self.__dict__)
+        try:
+            training, validation = self._get_ready(X, y, X_val, y_val, reset=reset)
+        except BaseException:
+            # Data that cannot be used leaves a fitted estimator as it was.
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        if not (reset or incremental):
+            self._state.no_improvement_count = 0
+        self._train(training, validation, incremental=incremental)
+        return self
+
+    def _get_ready(self, X: Any, y: Any, X_val: Any, y_val: Any, *, reset: bool) -> tuple[Pairs, Pairs | None]:
+        """Pairs to train on and to judge by, and the network that they ask for."""
+        dtype = np.dtype(self.dtype) if reset else self._network.dtype
+        source_kind, target_kind = kind_of(X, "X", vectors=True), kind_of(y, "y", vectors=False)
+        if len(X) != len(y):
+            raise ValueError(f"X has {len(X)} samples, but y has {len(y)}; every source needs one target")
+        if reset:
+            self._source, sources = self._learn(X, source_kind, "X", 0, dtype)
+            self._target, targets = self._learn(y, target_kind, "y", 1, dtype)
+            longest = int(targets.lengths.max())
+            self.max_length_ = longest if self.max_length is None else int(self.max_length)
+            self._random = check_random_state(self.random_state)
+        else:
+            sources, targets = self._sources(X, dtype), self._targets(y, dtype)
+            if not hasattr(self, "_random"):  # read from a file
+                self._random = check_random_state(self.random_state)
+        self._check_lengths(targets)
+        if reset:
+            self._network = self._build_network(dtype)
+            self._network.initialize(self._random)
+            self._state = TrainingState()
+        pairs, validation = Pairs(self._network, sources, targets), None
+        if X_val is not None:
+            if len(X_val) != len(y_val):
+                raise ValueError(f"X_val has {len(X_val)} samples, but y_val has {len(y_val)}")
+            validation = Pairs(self._network, self._sources(X_val, dtype), self._targets(y_val, dtype))
+        elif self.early_stopping:
+            pairs, validation = self._hold_out(pairs)
+        return pairs, validation
+
+    def _learn(self, data: Any, kind: str, name: str, side: int, dtype: np.dtype) -> tuple[Tokens | Numbers, Sequences]:
+        """What one side holds, and its samples as the network takes them."""
+        if kind in ("numbers", "vectors"):
+            numbers, rows = Numbers.learn(self, data, kind, name, dtype, standardise=side == 1)
+            return numbers, rows
+        tokens, ids = Tokens.learn(
+            data,
+            kind,
+            name,
+            analyzer=self._of_side("analyzer", side),
+            lowercase=bool(self._of_side("lowercase", side)),
+            min_df=self._of_side("min_df", side),
+            max_features=self._of_side("max_features", side),
+        )
+        return tokens, _column(ids, dtype, never_empty=side == 0)
+
+    def _of_side(self, parameter: str, side: int) -> Any:
+        """The value of a parameter for the source (0) or the target (1)."""
+        value = getattr(self, parameter)
+        return value[side] if isinstance(value, (tuple, list)) else value
+
+    def _check_lengths(self, targets: Sequences) -> None:
+        too_long = np.flatnonzero(targets.lengths > self.max_length_)
+        if len(too_long) and self.max_length is not None:
+            number = int(too_long[0])
+            raise ValueError(
+                f"target {number} of y has {targets.lengths[number]} tokens or time steps, but max_length="
+                f"{self.max_length!r}: {len(too_long)} of {len(targets)} are longer. Leave them out or cut them, or "
+                "raise max_length."
+            )
+
+    def _hold_out(self, pairs: Pairs) -> tuple[Pairs, Pairs]:
+        n_held_out = math.ceil(len(pairs) * self.validation_fraction)
+        if len(pairs) - n_held_out < 1:
+            raise ValueError(
+                f"The 'validation_fraction' parameter of {type(self).__name__} must leave pairs to train on. Got "
+                f"{self.validation_fraction!r} of {len(pairs)} pairs instead."
+            )
+        order = self._random.permutation(len(pairs))
+        return pairs.take(np.sort(order[n_held_out:])), pairs.take(np.sort(order[:n_held_out]))
+
+    def _train(self, training: Pairs, validation: Pairs | None, *, incremental: bool) -> None:
+        n_pairs, state = len(training), self._state
+        network: Any = self._network  # it has what training needs of a network, and is called with pairs
+        if self.scheduled_sampling:
+            begin, last = 0 if incremental else state.n_epochs, max(int(self.max_iter) - 1, 1)
+
+            def sample_more() -> None:
+                network.sampling_share = float(self.scheduled_sampling) * min((state.n_epochs - begin) / last, 1.0)
+
+            training = replace(training, hook=sample_more)
+        try:
+            train(
+                network,
+                training,
+                solver=self.solver,
+                learning_rate=self.learning_rate,
+                learning_rate_init=float(self.learning_rate_init),
+                alpha=float(self.alpha),
+                batch_size=automatic_batch_size(n_pairs) if isinstance(self.batch_size, str) else int(self.batch_size),
+                max_iter=int(self.max_iter),
+                tol=float(self.tol),
+                n_iter_no_change=self.n_iter_no_change,
+                early_stopping=validation is not None,
+                validation=validation,
+                max_grad_norm=self.max_grad_norm,
+                rng=self._random,
+                verbose=bool(self.verbose),
+                state=state,
+                incremental=incremental,
+            )
+        finally:
+            # Also after an error: the network then has its last good parameters, and is as fitted as it can be.
+            if network.workers is not None:
+                network.workers.close()
+            self.loss_curve_ = state.loss_curve
+            self.best_loss_ = state.best_loss
+            self.t_ = state.n_samples_seen
+            self.validation_scores_ = state.validation_scores if self.early_stopping else None
+            self.best_validation_score_ = state.best_validation_score if self.early_stopping else None
+            self.n_iter_ = state.n_epochs if incremental else state.n_iter
+            self.n_parameters_ = network.n_parameters
+        if not (incremental or state.converged or state.interrupted or self.early_stopping):
+            warnings.warn(
+                f"Maximum number of epochs ({self.max_iter}) reached and the optimization hasn't converged yet.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    # ------------------------------------------------------------------------------------------------------ inference
+    def predict(self, X: Any, *, lengths: Any = None) -> Any:
+        """The target of every source.
+
+        Parameters
+        ----------
+        X : list or array
+            Sources, as for `fit`.
+        lengths : int or sequence of int, default=None
+            For targets of measurements, which have no token that ends them: the number of time steps of every
+            prediction. None is `max_length_`, the length of the longest target of training.
+
+        Returns
+        -------
+        predictions : list or ndarray
+            Of the kind of y: a list of str, of lists of str, or of arrays of int; for measurements an array or a list
+            of arrays, as y was. A prediction of tokens ends where the model ends it, or after `max_length_` tokens.
+
+        Raises
+        ------
+        ValueError
+            If X is not of the kind of the first fit, or `lengths` are given for tokens.
+        """
+        check_is_fitted(self)
+        sources = self._sources(X, self._network.dtype)
+        if isinstance(self._target, Numbers):
+            steps = self._lengths(lengths, len(sources))
+            rows, _ = self._network.predict_values(sources, steps)
+            return self._target.restore(np.split(rows, np.cumsum(steps)[:-1]))
+        if lengths is not None:
+            raise ValueError("lengths are for targets of measurements; tokens end by themselves")
+        return [found[0].prediction for found in self._search(X, sources, int(self.beam_width), 1)]
+
+    def predict_n_best(self, X: Any, n: int = 5, *, beam_width: int | None = None) -> list[list[Hypothesis]]:
+        """The best predictions for every source that a beam search finds, with their scores.
+
+        Parameters
+        ----------
+        X : list or array
+            Sources, as for `fit`.
+        n : int, default=5
+            Predictions for each of them.
+        beam_width : int, default=None
+            Hypotheses that are kept at each step, at least n. None is the larger one of n and the parameter.
+
+        Returns
+        -------
+        hypotheses : list of list of Hypothesis
+            The best first. Fewer than n where the search has not found as many.
+        """
+        check_is_fitted(self)
+        self._check_writes_tokens("predict_n_best")
+        if not (isinstance(n, Integral) and n >= 1):
+            raise ValueError(f"n must be a positive integer, got {n!r}")
+        width = max(int(n), int(self.beam_width)) if beam_width is None else beam_width
+        if not (isinstance(width, Integral) and width >= n):
+            raise ValueError(f"beam_width must be an integer that is at least n = {n}, got {width!r}")
+        return self._search(X, self._sources(X, self._network.dtype), int(width), int(n))
+
+    def sample(
+        self,
+        X: Any,
+        n: int = 1,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        random_state: Any = None,
+    ) -> list[list[Any]]:
+        """Targets drawn by their probability.
+
+        Parameters
+        ----------
+        X : list or array
+            Sources, as for `fit`.
+        n : int, default=1
+            Targets for each of them.
+        temperature : float, default=1.0
+            Logits are divided by it: below 1 what is drawn gets more probable, at 0 it is what greedy decoding finds.
+        top_k : int, default=None
+            Draw among so many most probable tokens only.
+        top_p : float in (0, 1], default=None
+            Draw among the fewest most probable tokens that have this share of the probability.
+        random_state : int, RandomState or None, default=None
+
+        Returns
+        -------
+        samples : list of list
+            For every source n targets of the kind of y.
+        """
+        check_is_fitted(self)
+        self._check_writes_tokens("sample")
+        if not (isinstance(n, Integral) and n >= 1):
+            raise ValueError(f"n must be a positive integer, got {n!r}")
+        if not (isinstance(temperature, Real) and 0 <= temperature < math.inf):
+            raise ValueError(f"temperature must be a finite number of at least 0, got {temperature!r}")
+        if top_k is not None and not (isinstance(top_k, Integral) and top_k >= 1):
+            raise ValueError(f"top_k must be a positive integer or None, got {top_k!r}")
+        if top_p is not None and not (isinstance(top_p, Real) and 0 < top_p <= 1):
+            raise ValueError(f"top_p must be above 0 and at most 1, or None, got {top_p!r}")
+        sources = self._sources(X, self._network.dtype)
+        repeated = sources.take(np.repeat(np.arange(len(sources)), int(n)))
+        uniforms = check_random_state(random_state).random_sample((len(repeated), self.max_length_ + 1))
+        found = self._network.sample(
+            repeated,
+            self._most_tokens(len(repeated)),
+            uniforms,
+            temperature=float(temperature),
+            top_k=None if top_k is None else int(top_k),
+            top_p=1.0 if top_p is None else float(top_p),
+            forbidden=self._forbidden(),
+            return_attention=self._attends,
+        )
+        flat = self._written(X, found, np.repeat(np.arange(len(sources)), int(n)))
+        samples = [hypotheses[0].prediction for hypotheses in flat]
+        return [samples[first : first + n] for first in range(0, len(samples), int(n))]
+
+    def log_likelihood(self, X: Any, y: Any) -> NDArray[np.float64]:
+        """The logarithm of the probability of each target given its source, in nats, the end included.
+
+        Parameters
+        ----------
+        X, y : list or array
+            As for `fit`; y has tokens.
+
+        Returns
+        -------
+        log_likelihoods : ndarray of float64, shape (n_samples,)
+        """
+        check_is_fitted(self)
+        self._check_writes_tokens("log_likelihood")
+        batch = self._batch(X, y)
+        values = self._network.log_likelihoods(batch)
+        ends = np.cumsum(batch.targets.lengths + 1)
+        return np.add.reduceat(values, ends - batch.targets.lengths - 1)
+
+    def attention_maps(self, X: Any, y: Any = None) -> list[AttentionMap]:
+        """Where the decoder looks while it writes.
+
+        Parameters
+        ----------
+        X : list or array
+            Sources, as for `fit`.
+        y : list or array, default=None
+            Targets that it is made to write. None for what it predicts.
+
+        Returns
+        -------
+        maps : list of AttentionMap
+            For every pair the weights of the source's steps at every step of the target, the mean over the heads, and
+            the tokens of both.
+        """
+        check_is_fitted(self)
+        if self._network.attention is None:
+            raise ValueError("attention_maps needs a model with attention, this one was fitted without")
+        batch = self._batch(X, self.predict(X) if y is None else y)
+        weights = self._network.attention_weights(batch)
+        labels = []
+        for side, data, sequences, end in (
+            (self._source, X, batch.sources, []),
+            (self._target, y, batch.targets, ["<end>"]),
+        ):
+            if isinstance(side, Tokens):
+                if data is None:
+                    labels.append([[side.by_id[int(i)] for i in part[:, 0]] + end for part in sequences])
+                else:
+                    labels.append([tokens + end for tokens in side.tokens_of(data, "X")])
+            else:
+                labels.append([list(range(int(length))) for length in sequences.lengths])
+        return [AttentionMap(*parts) for parts in zip(weights, *labels, strict=True)]
+
+    def transform(self, X: Any) -> Any:
+        """The states of the encoder.
+
+        Parameters
+        ----------
+        X : list or array
+            Sources, as for `fit`.
+
+        Returns
+        -------
+        states : list of ndarray of shape (n_timesteps_i, n_units), or ndarray of shape (n_samples, n_units)
+            The states of the top layer after every step of each source, both directions side by side. For feature
+            vectors, which have no encoder, the first hidden state of the decoder's last layer.
+        """
+        check_is_fitted(self)
+        sources = self._sources(X, self._network.dtype)
+        states, final = self._network.encode(sources)
+        if self._source.kind == "vectors":
+            # The bridge: of the states that it makes the hidden one comes first.
+            top, size = len(self._network.decoder_sizes) - 1, self._network.decoder_sizes[-1]
+            weight, bias = (self._network.parameters[f"bridge_{part}_l{top}"][:size] for part in ("weight", "bias"))
+            return np.tanh(final @ weight.T + bias)
+        return np.split(states, np.cumsum(sources.lengths)[:-1])
+
+    def score(self, X: Any, y: Any, *, metric: str = "exact_match") -> float:
+        """How good the predictions are.
+
+        Parameters
+        ----------
+        X, y : list or array
+            As for `fit`.
+        metric : {"exact_match", "token_accuracy"}, default="exact_match"
+            For tokens: the share of targets that were predicted as they are, or the share of the places of the longer
+            one of target and prediction that hold the same token in both. For measurements it is R² in any case, each
+            prediction as long as its target, the mean over the columns.
+
+        Returns
+        -------
+        score : float
+            The higher, the better.
+        """
+        check_is_fitted(self)
+        if len(X) != len(y):
+            raise ValueError(f"X has {len(X)} samples, but y has {len(y)}; every source needs one target")
+        dtype = self._network.dtype
+        sources, targets = self._sources(X, dtype), self._targets(y, dtype)
+        if isinstance(self._target, Numbers):
+            rows, _ = self._network.predict_values(sources, targets.lengths)
+            return float(r2_score(targets.values[targets.rows()], rows))
+        if metric not in ("exact_match", "token_accuracy"):
+            raise ValueError(f"metric must be 'exact_match' or 'token_accuracy', got {metric!r}")
+        found = self._search(X, sources, int(self.beam_width), 1)
+        predicted = self._target.tokens_of([hypotheses[0].prediction for hypotheses in found], "the predictions")
+        scores = [
+            _agreement(one, other, metric) for one, other in zip(self._target.tokens_of(y, "y"), predicted, strict=True)
+        ]
+        return float(np.mean(scores))
+
+    # ------------------------------------------------------------------------------------------------------- the parts
+    @property
+    def source_vocabulary_(self) -> dict[Any, int]:
+        return self._vocabulary("_source", "source_vocabulary_")
+
+    @property
+    def target_vocabulary_(self) -> dict[Any, int]:
+        return self._vocabulary("_target", "target_vocabulary_")
+
+    def _vocabulary(self, side: str, name: str) -> dict[Any, int]:
+        tokens = getattr(self, side, None)
+        if not isinstance(tokens, Tokens):
+            raise AttributeError(f"{type(self).__name__} has a {name} only when it was fitted on tokens on that side")
+        return tokens.vocabulary
+
+    def _check_parameters(self) -> None:
+        """What the constraints of single parameters do not tell."""
+        name = type(self).__name__
+        check_sizes_and_threads(self)
+        if self.decoder_layer_sizes is not None:
+            sizes = self._decoder_sizes()
+            if not sizes or any(not isinstance(size, Integral) or size < 1 for size in sizes):
+                raise ValueError(
+                    f"The 'decoder_layer_sizes' parameter of {name} must be None, a positive integer or a sequence of "
+                    f"them. Got {self.decoder_layer_sizes!r} instead."
+                )
+        for parameter in ("embedding_dim", "analyzer", "lowercase", "min_df", "max_features"):
+            value = getattr(self, parameter)
+            if not isinstance(value, (tuple, list)):
+                continue
+            if len(value) != 2:
+                raise ValueError(
+                    f"The '{parameter}' parameter of {name} must be one value, or a pair (source, target). Got "
+                    f"{value!r} instead."
+                )
+            constraints = [c for c in self._parameter_constraints[parameter] if c not in (tuple, list)]
+            for each in value:
+                validate_parameter_constraints({parameter: constraints}, {parameter: each}, caller_name=name)
+
+    def _decoder_sizes(self) -> tuple[Any, ...]:
+        sizes = self.decoder_layer_sizes
+        if sizes is None:
+            return hidden_sizes_of(self)
+        return (sizes,) if isinstance(sizes, Integral) else tuple(sizes)
+
+    def _build_network(self, dtype: np.dtype) -> EncoderDecoder:
+        vectors, writes_tokens = self._source.kind == "vectors", isinstance(self._target, Tokens)
+        decoder_sizes = tuple(int(size) for size in self._decoder_sizes())
+        if self.attention == "multihead" and decoder_sizes[-1] % self.n_heads and not vectors:
+            raise ValueError(
+                f"The 'n_heads' parameter of {type(self).__name__} must divide the {decoder_sizes[-1]} units of the "
+                f"last layer of the decoder. Got {self.n_heads!r} instead."
+            )
+        return EncoderDecoder(
+            cell="rnn_tanh" if self.cell == "rnn" else self.cell,
+            source=self._source.form,
+            source_size=self._source.size,
+            target=self._target.form,
+            target_size=self._target.size,
+            encoder_sizes=() if vectors else tuple(int(size) for size in hidden_sizes_of(self)),
+            decoder_sizes=decoder_sizes,
+            bidirectional=bool(self.bidirectional) and not vectors,
+            attention=None if vectors else self.attention,
+            n_heads=int(self.n_heads) if self.attention == "multihead" and not vectors else 1,
+            source_embedding=int(self._of_side("embedding_dim", 0)),
+            target_embedding=int(self._of_side("embedding_dim", 1)),
+            tied_embeddings=bool(self.tied_embeddings) and writes_tokens,
+            dropout=float(self.dropout),
+            input_dropout=float(self.input_dropout),
+            output_dropout=float(self.output_dropout),
+            label_smoothing=float(self.label_smoothing) if writes_tokens else 0.0,
+            dtype=dtype.name,
+            workers=Workers(self.n_jobs),
+        )
+
+    def _sources(self, X: Any, dtype: np.dtype) -> Sequences:
+        return self._side(self._source, X, "X", dtype)
+
+    def _targets(self, y: Any, dtype: np.dtype) -> Sequences:
+        return self._side(self._target, y, "y", dtype)
+
+    def _side(self, side: Tokens | Numbers, data: Any, name: str, dtype: np.dtype) -> Sequences:
+        if isinstance(side, Numbers):
+            return side.rows_of(self, data, name, dtype)
+        return _column(side.encode(side.tokens_of(data, name)), dtype, never_empty=side is self._source)
+
+    def _batch(self, X: Any, y: Any) -> PairBatch:
+        if len(X) != len(y):
+            raise ValueError(f"X has {len(X)} samples, but y has {len(y)}; every source needs one target")
+        dtype = self._network.dtype
+        return PairBatch(self._sources(X, dtype), self._targets(y, dtype))
+
+    def _check_writes_tokens(self, method: str) -> None:
+        if isinstance(self._target, Numbers):
+            raise ValueError(f"{method} is for targets of tokens; this model was fitted on measurements")
+
+    def _lengths(self, lengths: Any, n_sources: int) -> NDArray[np.int64]:
+        """Time steps of every prediction of measurements."""
+        if lengths is None:
+            lengths = self.max_length_
+        steps = np.asarray(lengths)
+        if steps.ndim == 0:
+            steps = np.full(n_sources, lengths)
+        if steps.shape != (n_sources,) or steps.dtype.kind not in "iu" or (steps < 1).any():
+            raise ValueError(f"lengths must be one positive integer, or one for each of {n_sources} sources")
+        return steps.astype(np.int64)
+
+    def _most_tokens(self, n_sources: int) -> NDArray[np.int64]:
+        return np.full(n_sources, self.max_length_ if self.max_length is None else self.max_length, dtype=np.int64)
+
+    @property
+    def _attends(self) -> bool:
+        """Whether what is written depends on the weights of attention."""
+        assert isinstance(self._target, Tokens)
+        replaces = self.unknown == "attend" and self._target.knows_unknown
+        if replaces and (not isinstance(self._source, Tokens) or self._network.attention is None):
+            raise ValueError(
+                f"The 'unknown' parameter of {type(self).__name__} can be 'attend' only with attention to a source of "
+                "tokens."
+            )
+        if replaces and (self._source.kind == "ids") != (self._target.kind == "ids"):
+            raise ValueError(
+                f"The 'unknown' parameter of {type(self).__name__} can be 'attend' only if the tokens of both sides "
+                "are strings, or those of both are integers."
+            )
+        return replaces
+
+    def _forbidden(self) -> tuple[int, ...]:
+        assert isinstance(self._target, Tokens)
+        return (UNKNOWN,) if self.unknown == "forbid" or not self._target.knows_unknown else ()
+
+    def _search(self, X: Any, sources: Sequences, width: int, n_best: int) -> list[list[Hypothesis]]:
+        common: dict[str, Any] = {"forbidden": self._forbidden(), "return_attention": self._attends}
+        most = self._most_tokens(len(sources))
+        if width == 1:
+            found = self._network.greedy(sources, most, **common)
+        else:
+            found = self._network.beam(
+                sources,
+                most,
+                width=width,
+                n_best=n_best,
+                length_normalization=float(self.length_normalization),
+                coverage_penalty=float(self.coverage_penalty) if self._network.attention is not None else 0.0,
+                **common,
+            )
+        return self._written(X, found, np.arange(len(sources)))
+
+    def _written(self, X: Any, found: Hypotheses, numbers: NDArray[np.int64]) -> list[list[Hypothesis]]:
+        """Hypotheses in the form of y. The source of each is that sample of X."""
+        target = self._target
+        assert isinstance(target, Tokens)
+        of_sources: list[list[Any]] = []
+        if found.attention is not None:
+            assert isinstance(self._source, Tokens)
+            of_sources = self._source.tokens_of(X, "X")
+        written = []
+        by_id = target.by_id
+        for place, number in enumerate(numbers.tolist()):
+            hypotheses = []
+            for rank, length in enumerate(found.lengths[place].tolist()):
+                if length < 0:
+                    continue
+                ids = found.tokens[place, rank, :length].tolist()
+                tokens = [by_id[i] for i in ids]
+                if found.attention is not None and of_sources[number]:
+                    for step in (step for step, i in enumerate(ids) if i == UNKNOWN):
+                        tokens[step] = of_sources[number][int(found.attention[place][rank][step].argmax())]
+                hypotheses.append(Hypothesis(target.join(tokens), float(found.scores[place, rank])))
+            written.append(hypotheses)
+        return written
+
+    # --------------------------------------------------------------------------------------------------- keeping
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model, vocabularies included, to a file that `numrnn.load` reads.
+
+        The file is in the safetensors format; reading it executes nothing. The state of training is not kept, so that
+        a warm start from a file is that of a new solver.
+
+        Parameters
+        ----------
+        path : str or path-like
+            An existing file is replaced, but only when the new one is complete.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the model is not fitted.
+        ValueError
+            If a parameter cannot be written: an analyzer or a learning rate that is a function. Split texts before, and
+            fit on lists of tokens, or use pickle.
+        OSError
+            If the file cannot be written.
+        """
+        from numrnn.persistence import save
+
+        save(self, path)
+
+    def _check_fitted(self) -> None:
+        check_is_fitted(self)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_network")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.three_d_array = True
+        tags.target_tags.required = True
+        tags.target_tags.one_d_labels = False
+        return tags
+
+
+def _column(ids: list[NDArray[np.int64]], dtype: np.dtype, *, never_empty: bool = False) -> Sequences:
+    """Ids as a column of the type of the network, sample after sample; an empty one is one unknown token if asked."""
+    if never_empty:
+        ids = [row if len(row) else np.full(1, UNKNOWN) for row in ids]
+    lengths = np.array([len(row) for row in ids], dtype=np.int64)
+    values = np.concatenate(ids).astype(dtype)[:, np.newaxis]
+    return Sequences(values, np.cumsum(lengths) - lengths, lengths)
+
+
+def _agreement(one: list[Any], other: list[Any], metric: str) -> float:
+    if metric == "exact_match":
+        return float(one == other)
+    longest = max(len(one), len(other))
+    return sum(a == b for a, b in zip(one, other, strict=False)) / longest if longest else 1.0
