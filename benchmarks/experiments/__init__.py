@@ -18,7 +18,9 @@ Write a module ``benchmarks/experiments/NAME.py`` with a tuple ``EXPERIMENTS`` o
   holds out a part of it, scores on that part and writes nothing.
 - The peer needs no code. ``--peer`` reads the network's form and first parameters from the fitted estimator and trains
   the same network in the plain loop of `benchmarks.peers.pytorch_training`. `Experiment.peer_epochs` makes that shorter
-  where it would take too long, and the table says so; 0 says that PyTorch has no such network.
+  where it would take too long, and the table says so; 0 says that PyTorch has no such network. A network of another
+  kind brings its own `Experiment.peer`, a score that is not one of predictions its own `Experiment.judge`, and
+  `Experiment.details` adds what else is of interest to the record.
 - ``python -m benchmarks.experiments --report`` writes the table of ``docs/results.md`` from the JSON files in
   ``benchmarks/results/experiments``. A test compares the page with the files.
 """
