@@ -24,7 +24,7 @@ from numrnn.kernels.cpu.gradients import INPUT_ROWS, input_gradient, weight_grad
 from numrnn.kernels.cpu.matmul import multiply, pack_columns, pack_rows
 from numrnn.kernels.simd import TILE_ROWS
 from numrnn.packing import Sequences
-from numrnn.stack import RecurrentPass, RecurrentStack
+from numrnn.stack import RecurrentPass, RecurrentStack, States
 
 __all__ = ["ProjectedEmbedding", "ProjectedPass"]
 
@@ -99,10 +99,13 @@ class ProjectedEmbedding:
         parameters: Mapping[str, NDArray],
         d_output: NDArray,
         gradient: Mapping[str, NDArray],
+        *,
+        d_state: States | None = None,
     ) -> None:
         """Add the gradients of a pass in training, see `RecurrentStack.backward`."""
         visit = partial(self._input_gradients, run, parameters, gradient)
-        self._stack.backward(run.run, self._without(parameters), d_output, self._without(gradient), visit=visit)
+        weights, own = self._without(parameters), self._without(gradient)
+        self._stack.backward(run.run, weights, d_output, own, d_state=d_state, visit=visit)
         self._embedding.add_reached(run.rows)
         run.lease.release()
 

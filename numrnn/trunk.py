@@ -255,7 +255,7 @@ class Trunk:
         if run.projected is not None:
             # The vectors that the layers would have seen were never made.
             assert self._projection is not None and not need_input and d_values is None
-            self._projection.backward(run.projected, parameters, d_output, gradient)
+            self._projection.backward(run.projected, parameters, d_output, gradient, d_state=d_state)
             return None
         wanted = need_input or run.embedded is not None or d_values is not None
         d_input, _ = self.stack.backward(

@@ -26,6 +26,7 @@ FORMS = {
     "without attention": {"attention": None},
     "deep lstm": {"cell": "lstm", "encoder_sizes": (4, 3), "decoder_sizes": (3, 9), "attention_size": 5},
     "tied": {"tied_embeddings": True, "attention": "multihead", "n_heads": 2, "input_feeding": False},
+    "few ids, one direction": {"bidirectional": False, "source_size": 3},
     "numbers": {
         "cell": "rnn_tanh", "source": "values", "source_size": 3, "target": "values", "target_size": 2,
         "bidirectional": False,
