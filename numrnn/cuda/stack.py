@@ -213,7 +213,7 @@ class DeviceStack:
         seen = h
         if mask is not None:
             seen = arrays.at_least("seen", n * size, dtype)
-            begin_seen(queue, h, seen, n, size, plan.order, True, *numbers)
+            begin_seen(queue, h, seen, n, size, plan.order, *numbers)
         for first, alive in self._steps(one, plan):
             multiply(
                 queue, arrays, (seen, 0, False), (parameters, one.weight_hh, True), (z_hidden, 0),

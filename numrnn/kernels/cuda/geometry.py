@@ -1,4 +1,4 @@
-"""How a recurrent kernel is laid over blocks and threads: the choice, in one place, by an estimate of the time of a step.
+"""How a recurrent kernel is laid over blocks and threads: one choice, by an estimate of the time of a step.
 
 The estimate counts what a multiprocessor can do in a cycle, and what a step waits for whatever it computes. Its numbers
 are those of the data sheets of Ampere and Hopper and of published measurements of latencies; a measurement can replace
@@ -17,7 +17,7 @@ __all__ = ["Device", "Geometry", "choose_geometry"]
 
 # Registers of four bytes, by threads of a block, which share 64 Ki of them:
 # (threads of a block, weights of a thread, weights and the sums that it has at a time): what compiles without spills.
-_REGISTERS = ((128, 96, 112), (256, 96, 112), (512, 32, 36))
+_REGISTERS = ((128, 96, 112), (256, 96, 112), (512, 28, 32))
 _MOST_SUMS = 32
 # Cycles: a barrier of one block with what goes through shared memory between its stages, the equations of one unit, one
 # round of exchange between lanes, a meeting of blocks at a counter in the second-level cache.
@@ -142,14 +142,14 @@ def _candidates(cell_name, backward, hidden_size, itemsize, n_sequences, n_direc
     depth = cell.n_gates * hidden_size if backward else hidden_size
     width, scale = WORD_BYTES // itemsize, itemsize // 4
     # The summation runs through all lanes of all warps that share it.
-    for lanes in (1, 2, 4) if SIMULATED else (1, 2, 4, 8, 16, 32, 64, 128, 256):
+    for lanes in (1, 2) if SIMULATED else (1, 2, 4, 8, 16, 32, 64, 128, 256):
         words = -(-depth // (lanes * width))
         for units_each in (1, 2, 4):
             rows = units_each * row_gates
             weights = rows * words * width * scale
             if weights > 128 or (units_each > 1 and units_each > hidden_size):
                 continue
-            for threads, most_weights, most in ((4, 128, 144), (8, 128, 144)) if SIMULATED else _REGISTERS:
+            for threads, most_weights, most in ((4, 128, 144),) if SIMULATED else _REGISTERS:
                 units = threads // lanes * units_each
                 if lanes > threads or weights > most_weights:
                     continue

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import config, cuda
+from numba import config
 
 __all__ = [
     "WARP",
@@ -163,9 +163,7 @@ else:
             values = [values[i] for i in range(result.count)]
             return context.make_tuple(builder, result, values)
 
-        signature = result(
-            array, index, index, index, index, index, index, index, units, gates, words, lanes, width
-        )
+        signature = result(array, index, index, index, index, index, index, index, units, gates, words, lanes, width)
         return signature, codegen
 
     @intrinsic
