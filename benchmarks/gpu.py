@@ -4,7 +4,7 @@
     python -m benchmarks.gpu --quick        fewer sizes
     python -m benchmarks.gpu --dry-run      the same steps with tiny shapes in Numba's simulator, without PyTorch
 
-Checked: the tests of the device (tests/cuda), layers against those of the CPU in float32, the same bits from run to run.
+Checked: the tests of the device (tests/cuda), layers against those of the CPU in float32, the same bits in every run.
 Timed, by events on the device, warm, as medians: LSTM, GRU and tanh RNN of one layer, forward and in training (forward
 and backward with all gradients), against `torch.nn` on the same card in float32 (cuDNN; without TF32, as here), and the
 fit of a classifier against a loop in PyTorch. Without PyTorch for CUDA the comparison is left out, and the result says
@@ -150,7 +150,7 @@ def find_torch() -> Any:
 
 
 def check_layers(dry: bool) -> dict[str, float]:
-    """The largest error of a layer in float32 relative to the largest number of each result, and whether bits repeat."""
+    """Errors of layers in float32, relative to the largest number of each result; two runs must be the same bits."""
     import numrnn
 
     shape = (2, 2, 2, 2) if dry else (37, 25, 20, 100)

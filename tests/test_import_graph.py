@@ -83,6 +83,7 @@ DOORS = {
     "threadpoolctl": ("numrnn.training",),
     "matplotlib": ("numrnn.plots",),
     "pandas": ("numrnn.forecasting.frames",),
+    "cupy": ("numrnn.kernels.cuda.blas",),
     "safetensors": ("numrnn.persistence",),
     "tqdm": ("numrnn.training.progress",),
 }

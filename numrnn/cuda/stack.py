@@ -156,7 +156,7 @@ class DeviceStack:
             run.inputs.append(inputs)
             outputs = arrays.at_least(("outputs of layer", number), plan.n_rows * width, dtype)
             launches = self._launches(number, plan, training)
-            initials = [None] * len(layer) if state is None else state[place : place + len(layer)]
+            initials: list[Any] = [None] * len(layer) if state is None else state[place : place + len(layer)]
             place += len(layer)
             masks = [self._mask(one, dropout_seed) if training else None for one in layer]
             for one, mask in zip(layer, masks, strict=True):
@@ -465,7 +465,7 @@ class DeviceStack:
             below = None
             if number > 0 or need_input:
                 below = arrays.at_least(("d inputs", number % 2), plan.n_rows * size, dtype)
-            d_finals = [None] * len(layer) if d_state is None else d_state[end - len(layer) : end]
+            d_finals: list[Any] = [None] * len(layer) if d_state is None else d_state[end - len(layer) : end]
             end -= len(layer)
             launches = self._launches(number, plan, True)
             if launches is not None and launches[1] is not None:

@@ -8,7 +8,9 @@ import pytest
 from numrnn.cuda.batches import Plans
 from numrnn.cuda.stack import DeviceStack
 from numrnn.kernels.cuda.arrays import DeviceArrays, download, new_queue, upload
+from numrnn.kernels.cuda.blas import column_major
 from numrnn.kernels.cuda.grids import SIMULATED
+from numrnn.kernels.cuda.matrices import multiply
 from numrnn.packing import Sequences
 from numrnn.parameters import Parameters
 from numrnn.stack import RecurrentStack
@@ -149,3 +151,34 @@ def test_the_same_bits_from_run_to_run():
     first, second = pair.cuda(), pair.cuda()
     for name, array in first.items():
         assert np.array_equal(array, second[name]), name
+
+
+@pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_products(transposed, accumulate):
+    rng = np.random.default_rng(6)
+    m, n, k = 3, 9, 21
+    a, b, out = rng.normal(size=(m, k)), rng.normal(size=(k, n)), rng.normal(size=(m, n + 2))
+    expected = out.copy()
+    expected[:, 1 : n + 1] = a @ b + (out[:, 1 : n + 1] if accumulate else 0)
+    factors = [np.ascontiguousarray(x.T if t else x) for x, t in zip((a, b), transposed, strict=True)]
+    queue = new_queue()
+    left, right, target = (upload(x.reshape(-1), queue) for x in (*factors, out))
+    multiply(
+        queue,
+        DeviceArrays(),
+        (left, 0, transposed[0]),
+        (right, 0, transposed[1]),
+        (target, 1, n + 2),
+        (m, n, k),
+        accumulate,
+    )
+    np.testing.assert_allclose(download(target, queue).reshape(out.shape), expected, atol=1e-13)
+    # cuBLAS reads what lies by rows as columns.
+    form = column_major(*transposed, (m, n, k))
+    by_columns = [x.reshape(-1).reshape(x.shape[::-1], order="F") for x in factors[::-1]]
+    first, second = (
+        x.T if t else x for x, t in zip(by_columns, (form.first_transposed, form.second_transposed), strict=True)
+    )
+    assert first.shape == (form.m, form.k) and second.shape == (form.k, form.n)
+    np.testing.assert_allclose((first @ second).reshape(-1, order="F"), (a @ b).reshape(-1), atol=1e-13)

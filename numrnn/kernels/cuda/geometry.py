@@ -17,8 +17,8 @@ __all__ = ["Device", "Geometry", "choose_geometry"]
 
 # Registers of four bytes, by threads of a block, which share 64 Ki of them:
 # (threads of a block, weights of a thread, weights and the sums that it has at a time): what compiles without spills.
-_REGISTERS = ((128, 96, 112), (256, 96, 112), (512, 28, 32))
-_MOST_SUMS = 32
+_REGISTERS = ((128, 96, 112), (256, 96, 112), (512, 24, 28))
+_MOST_SUMS = 16
 # Cycles: a barrier of one block with what goes through shared memory between its stages, the equations of one unit, one
 # round of exchange between lanes, a meeting of blocks at a counter in the second-level cache.
 _STAGES, _EQUATIONS, _ROUND, _MEETING = 160.0, 220.0, 30.0, 1400.0

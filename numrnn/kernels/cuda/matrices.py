@@ -1,7 +1,8 @@
 """Products of matrices on the device, in an order of summation that depends on nothing but the sizes.
 
 Tiles of the result are summed in registers, from tiles of both factors in shared memory. Where the result has too few
-tiles to fill a device, the summation index is divided into parts; their sums are added up by a second kernel.
+tiles to fill a device, the summation index is divided into parts; their sums are added up by a second kernel. Where
+cuBLAS can be had it does the products instead.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -12,6 +13,7 @@ from typing import Any
 from numba import cuda
 
 from numrnn.kernels.cuda.arrays import DeviceArrays
+from numrnn.kernels.cuda.blas import has_blas, multiply_by_blas
 from numrnn.kernels.cuda.grids import SIMULATED, kernel, vector_grid
 
 __all__ = ["multiply"]
@@ -127,6 +129,9 @@ def multiply(
     a_pitch = a[3] if len(a) > 3 else m if a[2] else k
     b_pitch = b[3] if len(b) > 3 else k if b[2] else n
     pitch = out[2] if len(out) > 2 else n
+    if has_blas() and k > 0:
+        multiply_by_blas(queue, a, a_pitch, b, b_pitch, out, pitch, sizes, accumulate)
+        return
     a_row, a_step = (1, a_pitch) if a[2] else (a_pitch, 1)
     b_column, b_step = (b_pitch, 1) if b[2] else (1, b_pitch)
     blocks = (-(-m // _TILE), -(-n // _TILE))

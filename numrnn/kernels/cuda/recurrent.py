@@ -84,8 +84,9 @@ N_SLOTS = N_STATES = N_GATES = 1
 UNITS = UNITS_EACH = LANES = WORDS = WIDTH = SEQUENCES = CHUNK = THREADS = PARTS = DEPTH_PITCH = 1
 ROW_GATES = ROWS = WARP_LANES = LEFT = SIZE = 1
 MULTI = False
-step = adjoint = read_slots = write_slots = read_states = write_states = join = publish_all = total = None
-multiply_all = fetch = lane_base_of = meet = add_biases = None
+step: Any = None
+adjoint = read_slots = write_slots = read_states = write_states = join = publish_all = total = step
+multiply_all = fetch = lane_base_of = meet = add_biases = step
 
 
 def columns_of(cell: Cell) -> tuple[int, ...]:
@@ -601,8 +602,8 @@ def kernel_types(dtype: np.dtype, backward: bool) -> tuple[Any, ...]:
     reals, indices, pair = real[::1], index[::1], types.UniTuple(index, 2)
     mask = (boolean, uint32, uint32, uint32, real)
     if backward:
-        arrays = (reals, reals, reals, reals, int32[::1], reals, index, boolean, indices, indices, reals, pair)
-        return *arrays, *(index,) * 6, *mask
+        of_back = (reals, reals, reals, reals, int32[::1], reals, index, boolean, indices, indices, reals, pair)
+        return *of_back, *(index,) * 6, *mask
     arrays = (reals, reals, reals, reals, reals, int32[::1], reals, index, indices, indices, reals, pair, pair, pair)
     return *arrays, *(index,) * 6, boolean, *mask
 

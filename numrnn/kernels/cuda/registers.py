@@ -160,8 +160,7 @@ else:
                         at = builder.select(both, builder.add(at_row, step), builder.select(none, _INT64(0), first_))
                         value = builder.load(builder.gep(base, [at]))
                         values[(row * n_words + j) * n_width + i] = builder.select(both, value, zero)
-            values = [values[i] for i in range(result.count)]
-            return context.make_tuple(builder, result, values)
+            return context.make_tuple(builder, result, [values[i] for i in range(result.count)])
 
         signature = result(array, index, index, index, index, index, index, index, units, gates, words, lanes, width)
         return signature, codegen
