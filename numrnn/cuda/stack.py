@@ -323,6 +323,7 @@ class DeviceStack:
                 n_rows, n, launch.slice_size, plan.n_timesteps,
             ),
             plan.n_timesteps,
+            plan.n_timesteps,
             (training, *whole_mask),
         )  # fmt: skip
         final = arrays.at_least(("final", self._turn, one.key), len(layer) * n * of_states, dtype)
@@ -370,6 +371,7 @@ class DeviceStack:
                 d_output is not None, plan.offsets, plan.order, parameters, _pair(layer, "weight_hh"), n_rows, n,
                 launch.slice_size, plan.n_timesteps,
             ),
+            plan.n_timesteps,
             plan.n_timesteps + 1,
             whole_mask,
         )  # fmt: skip

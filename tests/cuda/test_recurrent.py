@@ -133,6 +133,10 @@ def test_units_divided_among_blocks(cell):
     assert [launch.geometry.n_unit_blocks > 1 for launch in launches] == [SIMULATED, SIMULATED]
 
 
+def test_sequences_without_steps():
+    check(Pair("gru", (2,), [0, 0], bidirectional=True))
+
+
 def test_float32():
     check(Pair("lstm", (6,), [2, 3, 1], dtype="float32"), 1e-5)
 

@@ -2,13 +2,13 @@
 
 CuPy is chosen because it is the best kept door to cuBLAS, comes as a wheel, and works in the same (primary) context and
 on the same streams as Numba. Arithmetic is that of float32 and float64: cuBLAS uses TF32 only if a handle is told to,
-or if the environment variable NVIDIA_TF32_OVERRIDE is 1, and CuPy does not tell it here. Results are the same bits in
-every run, as long as one handle serves one stream at a time.
+and nobody tells it here. Results are the same bits in every run, as long as one handle serves one stream at a time.
 """
 
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
+import warnings
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -41,8 +41,17 @@ def column_major(a_transposed: bool, b_transposed: bool, sizes: tuple[int, int, 
 
 @cache
 def has_blas() -> bool:
-    """Whether products go to cuBLAS."""
-    return not SIMULATED and find_spec("cupy") is not None
+    """Whether products go to cuBLAS. A CuPy that does not find it is worth a warning: the products here are slower."""
+    if SIMULATED or find_spec("cupy") is None:
+        return False
+    try:
+        from cupy.cuda import cublas
+    except ImportError as error:
+        warnings.warn(
+            f"CuPy does not find cuBLAS, numrnn's own products are used: {error}", RuntimeWarning, stacklevel=2
+        )
+        return False
+    return cublas is not None
 
 
 @cache

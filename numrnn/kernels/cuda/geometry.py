@@ -40,10 +40,14 @@ class Device:
     n_multiprocessors : int
     shared_bytes : int
         That a block may have.
+    most_weights : int
+        Registers in which a thread may keep weights, whatever the block; the assembler for devices before Hopper needs
+        more of the others.
     """
 
     n_multiprocessors: int = 132
     shared_bytes: int = 48 * 1024
+    most_weights: int = 96
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ def _candidates(cell_name, backward, hidden_size, itemsize, n_sequences, n_direc
                 continue
             for threads, most_weights, most in ((4, 128, 144),) if SIMULATED else _REGISTERS:
                 units = threads // lanes * units_each
-                if lanes > threads or weights > most_weights:
+                if lanes > threads or weights > min(most_weights, device.most_weights):
                     continue
                 # Not more threads than there are units for, in whole warps.
                 units = min(units, _up(hidden_size, units_each))
@@ -169,7 +173,7 @@ def _candidates(cell_name, backward, hidden_size, itemsize, n_sequences, n_direc
                 slice_size = -(-n_sequences // min(room, n_sequences))
                 n_slices = -(-n_sequences // slice_size)
                 sequences = 1
-                most_sums = min(_MOST_SUMS, most - weights)
+                most_sums = min(_MOST_SUMS, min(most, device.most_weights + 16) - weights)
                 while sequences < min(slice_size, 8) and 2 * sequences * rows * scale <= most_sums:
                     sequences *= 2
                 pitch = lanes * words * width

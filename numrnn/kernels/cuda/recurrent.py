@@ -67,6 +67,7 @@ __all__ = [
     "columns_of",
     "kernel_function",
     "kernel_types",
+    "most_weights",
     "move_states",
     "recurrent_kernel",
     "this_device",
@@ -618,24 +619,29 @@ def recurrent_kernel(cell_name: str, hidden_size: int, dtype_name: str, backward
     return cuda.jit(signature, launch_bounds=(geometry.threads, 1))(function)
 
 
+def most_weights(capability: Any) -> int:
+    """For how many weights of a thread kernels compile without registers in memory; see the table in docs/gpu.md."""
+    return 96 if tuple(capability) >= (9, 0) else 32
+
+
 def this_device() -> Device:
     """The device of the present context; in the simulator one on which several blocks share the units."""
     if SIMULATED:
         return Device(4, 4096)
     device = cuda.get_current_device()
     most = getattr(device, "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN", None) or 48 * 1024
-    return Device(device.MULTIPROCESSOR_COUNT, int(most) - 1024)
+    return Device(device.MULTIPROCESSOR_COUNT, int(most) - 1024, most_weights(device.compute_capability))
 
 
 @cache
-def _allow_shared_memory(kernel_: Any, n_bytes: int) -> None:
-    """A block has more than 48 KiB of shared memory only if the driver was told so before."""
+def _allow_shared_memory(kernel_: Any) -> None:
+    """A block has more than 48 KiB of shared memory only if the driver was told so before: as much as there is."""
     from numba.cuda.cudadrv import driver
 
     attribute = driver.binding.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
     for compiled in kernel_.overloads.values():
         function = compiled._codelibrary.get_cufunc()
-        driver.driver.cuKernelSetAttribute(attribute, n_bytes, function.handle, function.device.id)
+        driver.driver.cuKernelSetAttribute(attribute, this_device().shared_bytes, function.handle, function.device.id)
 
 
 class Launch:
@@ -683,10 +689,20 @@ class Launch:
         self._configured: Any = None
         self._queue: Any = None
         if not SIMULATED and self._shared_bytes > 48 * 1024:
-            _allow_shared_memory(self._kernel, self._shared_bytes)
+            _allow_shared_memory(self._kernel)
 
-    def run(self, queue: Any, before_steps: tuple[Any, ...], n_steps: int, after_steps: tuple[Any, ...]) -> None:
-        """Launch for all steps; the arguments are those of the kernel before and after its range of steps."""
+    def run(
+        self,
+        queue: Any,
+        before_steps: tuple[Any, ...],
+        n_timesteps: int,
+        n_steps: int,
+        after_steps: tuple[Any, ...],
+    ) -> None:
+        """Launch for `n_steps` steps of a batch; the arguments are those before and after the range of steps."""
+        if not n_timesteps:
+            # The kernels read the first of the steps.
+            return
         if self._queue is not queue or SIMULATED:
             with warnings.catch_warnings():
                 # Of grids that do not fill a device.
