@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numrnn.checks import StateLayout, finite_array, random_state_of, real_array
 from numrnn.compiled import CompiledNetwork, Stream, compile_layer
+from numrnn.kernels.cuda.availability import why_unavailable
 from numrnn.packing import Sequences
 from numrnn.parameters import Parameters
 from numrnn.stack import MOST_ADVANCED, PackedWeights, RecurrentPass, RecurrentStack
@@ -78,16 +79,20 @@ class _RecurrentLayer:
         if dtype is None or not any(dtype is kind or dtype == np.dtype(kind) for kind in (np.float32, np.float64)):
             raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
         self.dtype = np.dtype(dtype)
-        if device == "cuda":
-            raise RuntimeError("device='cuda' was asked for, but this version of numrnn has no CUDA engine")
-        if device not in ("cpu", "auto"):
+        if device not in ("cpu", "cuda", "auto"):
             raise ValueError(f"device must be 'cpu', 'cuda' or 'auto', got {device!r}")
+        problem = why_unavailable() if device == "cuda" else None
+        if problem is not None:
+            raise RuntimeError(
+                f"device='cuda' is not available: {problem}. Use device='cpu', or device='auto' for whatever there is."
+            )
         self.num_layers = len(self.hidden_sizes)
         self.bidirectional = bool(bidirectional)
         self.dropout = float(dropout)
         self.recurrent_dropout = float(recurrent_dropout)
         self.residual = bool(residual)
-        self.device = "cpu"
+        self.device = device
+        self._on_device: Any = None
         self.n_jobs = n_jobs
         self._stack = RecurrentStack(
             self._cell,
@@ -112,7 +117,7 @@ class _RecurrentLayer:
         self._unshared = alone if self._references() > alone else -1
         del view
         # The pass that `backward` will use, and the shape of its result.
-        self._pass: tuple[RecurrentPass, tuple[int, ...]] | None = None
+        self._pass: tuple[RecurrentPass | None, tuple[int, ...]] | None = None
         self._rng = random_state_of(random_state)
         stack.initialize(self._parameters, self._rng)
 
@@ -241,6 +246,8 @@ class _RecurrentLayer:
         ValueError
             If a shape does not fit, a number is not finite, or a length is out of range.
         """
+        if self._uses_device(x):
+            return self._forward_on_device(x, state, lengths, training)
         given = self._as_reals(x, "x", self.input_size, "input_size")
         n_sequences, n_timesteps, _ = given.shape
         checked = None if lengths is None else self._as_lengths(lengths, given.shape)
@@ -303,6 +310,8 @@ class _RecurrentLayer:
             raise RuntimeError("backward needs forward(x, training=True) before it, once for each call")
         run, shape = kept
         n_sequences, n_timesteps, width = shape
+        if run is None:
+            return self._backward_on_device(d_y, d_state, shape)
         d_batch = self._as_batch(d_y, "d_y", width, "hidden_size * directions")
         if d_batch.shape != shape:
             raise ValueError(f"d_y must have the shape of y, {shape}, got {d_batch.shape}")
@@ -318,6 +327,61 @@ class _RecurrentLayer:
             d_x = np.zeros((n_sequences * n_timesteps, self.input_size), dtype=self.dtype)
             d_x[run.sequences.rows()] = d_rows
         return d_x.reshape(n_sequences, n_timesteps, self.input_size), self._states.from_engine(run.d_initial)
+
+    # ------------------------------------------------------------------------------------------------- on a device
+    def _uses_device(self, x: Any) -> bool:
+        return self.device == "cuda" or (
+            self.device == "auto" and hasattr(x, "__cuda_array_interface__") and why_unavailable() is None
+        )
+
+    def _device_layer(self) -> Any:
+        """The same layer on the device, made when it is first used."""
+        if self._on_device is None:
+            from numrnn.cuda.layers import DeviceLayer
+
+            self._on_device = DeviceLayer(self._stack, self._parameters)
+        return self._on_device
+
+    def _as_device_batch(self, x: Any, name: str, width: int, width_name: str) -> Any:
+        """As `_as_batch`; what lies on the device is taken as it is, and its numbers are not looked at."""
+        from numrnn.kernels.cuda.interop import is_device_array
+
+        if not is_device_array(x):
+            return self._as_batch(x, name, width, width_name)
+        if len(x.shape) != 3 or x.shape[2] != width or 0 in x.shape:
+            raise ValueError(
+                f"{name} must have the shape (n_sequences, n_timesteps, {width_name}) with {width_name} = {width}, and "
+                f"at least one sequence and one time step; got {tuple(x.shape)}"
+            )
+        return x
+
+    def _forward_on_device(self, x: Any, state: Any, lengths: Any, training: bool) -> tuple[Any, Any]:
+        batch = self._as_device_batch(x, "x", self.input_size, "input_size")
+        n_sequences, n_timesteps, _ = batch.shape
+        checked = self._as_lengths(lengths, batch.shape)
+        if checked is None:
+            checked = np.full(n_sequences, n_timesteps, dtype=np.int64)
+        initial = self._states.to_engine(state, n_sequences)
+        seed = self._dropout_seed() if training else 0
+        y, states = self._device_layer().forward(batch, checked, initial, training, seed)
+        if training:
+            self._pass = None, (n_sequences, n_timesteps, self._stack.output_size)
+        return y, self._public_states(states)
+
+    def _backward_on_device(self, d_y: Any, d_state: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
+        d_batch = self._as_device_batch(d_y, "d_y", shape[2], "hidden_size * directions")
+        if tuple(d_batch.shape) != shape:
+            raise ValueError(f"d_y must have the shape of y, {shape}, got {tuple(d_batch.shape)}")
+        d_final = self._states.to_engine(d_state, shape[0], "d_state")
+        self._pass = None
+        d_x, d_initial = self._device_layer().backward(d_batch, d_final, self._gradient)
+        return d_x, self._public_states(d_initial)
+
+    def _public_states(self, states: list[NDArray]) -> Any:
+        """States of each layer and direction in the form that `forward` returns."""
+        n = self._stack.n_directions
+        groups = [states] if self._states.uniform else [states[i : i + n] for i in range(0, len(states), n)]
+        return self._states.from_engine([np.stack(group, axis=1) for group in groups])
 
     def step(self, x_t: ArrayLike, state: Any = None) -> tuple[NDArray, Any]:
         """Advance by one time step, for streaming.
@@ -480,8 +544,12 @@ _PARAMETERS = """
     n_jobs : int or None, default=None
         Threads. None and -1 use every processor where the work is worth it, but no more than the environment variables
         ``OMP_NUM_THREADS`` and ``NUMBA_NUM_THREADS`` allow. Results do not depend on it, not in a single bit.
-    device : {{"cpu", "auto"}}, default="cpu"
-        This version computes on the CPU; "cuda" raises an error.
+    device : {{"cpu", "cuda", "auto"}}, default="cpu"
+        Where `forward` and `backward` compute. "cuda" is an NVIDIA GPU, with the extra ``numrnn[cuda]``, or an error;
+        "auto" is the GPU for arrays that lie on it, the CPU for others. Arrays on the device (of CuPy, PyTorch, JAX:
+        with ``__cuda_array_interface__``) are used without a copy, their numbers are not checked, and ``y`` and ``d_x``
+        are arrays on the device then. States, parameters and gradients are NumPy arrays always; steps and streams are
+        for the CPU.
 
     Attributes
     ----------

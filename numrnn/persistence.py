@@ -86,6 +86,7 @@ _ATTRIBUTES: dict[str, tuple[type, ...]] = {
     "best_validation_score_": (float, type(None)),
     "n_iter_": (int,),
     "t_": (int,),
+    "device_": (str,),
     "symbols_": (list,),
     "_several": (bool,),
     "_knows_unknown": (bool,),
@@ -94,9 +95,9 @@ _ATTRIBUTES: dict[str, tuple[type, ...]] = {
     "_target": (Tokens, Numbers),
     "max_length_": (int,),
 }
-_OPTIONAL = {"feature_names_in_"}
+_OPTIONAL = {"feature_names_in_", "device_"}
 # Those of every estimator, and what each has beside them.
-_OF_ALL = {"loss_curve_", "validation_scores_", "best_validation_score_", "n_iter_"}
+_OF_ALL = {"loss_curve_", "validation_scores_", "best_validation_score_", "n_iter_", "device_"}
 _OF_READERS = {"n_features_in_", "feature_names_in_", "_input_size", "_univariate_columns", "_per_step", "_embeddings"}
 _OF_READERS |= {"best_loss_", "t_"}
 _OF = {

@@ -258,9 +258,7 @@ class Trunk:
             self._projection.backward(run.projected, parameters, d_output, gradient, d_state=d_state)
             return None
         wanted = need_input or run.embedded is not None or d_values is not None
-        d_input, _ = self.stack.backward(
-            run.run, parameters, d_output, gradient, d_state=d_state, need_input=wanted
-        )
+        d_input, _ = self.stack.backward(run.run, parameters, d_output, gradient, d_state=d_state, need_input=wanted)
         if d_input is None:
             return None
         drop(d_input, self.input_dropout, run.dropout_seed, INPUT_STREAM)

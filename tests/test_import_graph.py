@@ -55,8 +55,10 @@ LEVELS = (
     ("numrnn.estimators",),
     ("numrnn.forecasting",),
 )
-# A model has a method that saves it; it calls the edge when it is used, not when it is imported.
+# A model has a method that saves it, a layer a device that it computes on; both are called when they are used, not when
+# the module is imported.
 EXCEPTIONS = {
+    ("numrnn.layers", "numrnn.cuda.layers"),
     ("numrnn.estimators.base", "numrnn.persistence"),
     ("numrnn.estimators.seq2seq", "numrnn.persistence"),
     ("numrnn.forecasting.forecaster", "numrnn.persistence"),
@@ -86,6 +88,7 @@ DOORS = {
     "matplotlib": ("numrnn.plots",),
     "pandas": ("numrnn.forecasting.frames", "numrnn.commands.tables"),
     "pyarrow": ("numrnn.commands.tables",),
+    "cupy": ("numrnn.kernels.cuda.blas",),
     "safetensors": ("numrnn.persistence",),
     "sentencepiece": ("numrnn.estimators.subwords",),
     "tqdm": ("numrnn.training.progress",),

@@ -156,7 +156,7 @@ class DeviceStack:
             run.inputs.append(inputs)
             outputs = arrays.at_least(("outputs of layer", number), plan.n_rows * width, dtype)
             launches = self._launches(number, plan, training)
-            initials = [None] * len(layer) if state is None else state[place : place + len(layer)]
+            initials: list[Any] = [None] * len(layer) if state is None else state[place : place + len(layer)]
             place += len(layer)
             masks = [self._mask(one, dropout_seed) if training else None for one in layer]
             for one, mask in zip(layer, masks, strict=True):
@@ -213,7 +213,7 @@ class DeviceStack:
         seen = h
         if mask is not None:
             seen = arrays.at_least("seen", n * size, dtype)
-            begin_seen(queue, h, seen, n, size, plan.order, True, *numbers)
+            begin_seen(queue, h, seen, n, size, plan.order, *numbers)
         for first, alive in self._steps(one, plan):
             multiply(
                 queue, arrays, (seen, 0, False), (parameters, one.weight_hh, True), (z_hidden, 0),
@@ -323,6 +323,7 @@ class DeviceStack:
                 n_rows, n, launch.slice_size, plan.n_timesteps,
             ),
             plan.n_timesteps,
+            plan.n_timesteps,
             (training, *whole_mask),
         )  # fmt: skip
         final = arrays.at_least(("final", self._turn, one.key), len(layer) * n * of_states, dtype)
@@ -370,6 +371,7 @@ class DeviceStack:
                 d_output is not None, plan.offsets, plan.order, parameters, _pair(layer, "weight_hh"), n_rows, n,
                 launch.slice_size, plan.n_timesteps,
             ),
+            plan.n_timesteps,
             plan.n_timesteps + 1,
             whole_mask,
         )  # fmt: skip
@@ -465,7 +467,7 @@ class DeviceStack:
             below = None
             if number > 0 or need_input:
                 below = arrays.at_least(("d inputs", number % 2), plan.n_rows * size, dtype)
-            d_finals = [None] * len(layer) if d_state is None else d_state[end - len(layer) : end]
+            d_finals: list[Any] = [None] * len(layer) if d_state is None else d_state[end - len(layer) : end]
             end -= len(layer)
             launches = self._launches(number, plan, True)
             if launches is not None and launches[1] is not None:

@@ -122,7 +122,7 @@ best_validation_score_ : float or None
 n_iter_ : int
     Epochs of the last fit, or of all calls of `partial_fit`.
 device_ : {"cpu", "cuda"}
-    Where the last fit in this process ran.
+    Where the last fit ran.
 n_parameters_ : int
     Number of trained weights and biases.
 t_ : int

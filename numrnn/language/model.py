@@ -119,7 +119,7 @@ class RNNLanguageModel(BaseEstimator):
     n_iter_ : int
         Epochs of the last `fit`.
     device_ : {"cpu", "cuda"}
-        Where the last `fit` or `partial_fit` in this process ran.
+        Where the last `fit` or `partial_fit` ran.
     n_parameters_ : int
 
     References

@@ -350,7 +350,7 @@ def draw(
             np.ascontiguousarray(uniforms[chunk.numbers]),
             np.zeros((0, 0), dtype=np.int64) if given is None else np.ascontiguousarray(given[chunk.numbers]),
             excluded, network.end_id, tokens, lengths, likelihoods, looked,
-            np.zeros(network.n_outputs, dtype=np.int64), np.zeros(network.n_outputs),
+            np.zeros(network.n_outputs, dtype=np.int64), np.zeros(network.n_outputs), np.zeros(network.n_outputs),
         )  # fmt: skip
         results.put(chunk, tokens[:, None], lengths[:, None], likelihoods[:, None], likelihoods[:, None], looked)
 

@@ -199,7 +199,7 @@ def test_what_would_fit_does_fit():
 
 
 def test_the_memory_is_looked_at_before_training(monkeypatch):
-    monkeypatch.setattr(engine_module, "free_bytes", lambda: 4000.0)
+    monkeypatch.setattr(engine_module, "free_bytes", lambda: 1000.0)
     network = make_network()
     before = network.parameters.flat.copy()
     with pytest.raises(MemoryError, match="needs about"):

@@ -120,7 +120,7 @@ def test_without_a_device(sequences, monkeypatch):
 def test_memory_that_is_not_there_leaves_the_estimator_as_it_was(sequences, monkeypatch):
     from numrnn.cuda import engine
 
-    monkeypatch.setattr(engine, "free_bytes", lambda: 2000.0)
+    monkeypatch.setattr(engine, "free_bytes", lambda: 1000.0)
     model = RNNClassifier(**SMALL, device="cuda")
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)

@@ -8,6 +8,9 @@ import pytest
 from numrnn.cuda.batches import Plans
 from numrnn.cuda.stack import DeviceStack
 from numrnn.kernels.cuda.arrays import DeviceArrays, download, new_queue, upload
+from numrnn.kernels.cuda.blas import column_major
+from numrnn.kernels.cuda.grids import SIMULATED
+from numrnn.kernels.cuda.matrices import multiply
 from numrnn.packing import Sequences
 from numrnn.parameters import Parameters
 from numrnn.stack import RecurrentStack
@@ -74,21 +77,24 @@ class Pair:
             training=training,
             dropout_seed=seed,
         )
-        results = {"output": self._rows(run.output, place), **self._named("state", self.on_host(run.state))}
+        results = {
+            "output": self._rows(run.output, place, self.stack.output_size),
+            **self._named("state", self.on_host(run.state)),
+        }
         if training:
             gradient = upload(np.zeros_like(self.parameters.flat), queue)
             d_output = upload(self.d_output[place].reshape(-1), queue)
             d_state = self.on_device(self.d_state)
             d_input = self.device.backward(run, parameters, d_output, gradient, d_state=d_state, need_input=True)
-            results |= {"d_input": self._rows(d_input, place), "gradient": download(gradient, queue)}
+            results |= {
+                "d_input": self._rows(d_input, place, self.stack.input_size),
+                "gradient": download(gradient, queue),
+            }
             results |= self._named("d_initial", self.on_host(run.d_initial))
         return results
 
-    def _rows(self, packed, place):
-        result = np.empty((len(place), -1 if not len(place) else packed.size // max(len(place), 1)), self.stack.dtype)
-        width = self.stack.output_size if packed.size == len(place) * self.stack.output_size else None
+    def _rows(self, packed, place, width):
         flat = download(packed, self.queue)
-        width = width or self.stack.input_size
         result = np.empty((len(place), width), self.stack.dtype)
         result[place] = flat[: len(place) * width].reshape(len(place), width)
         return result
@@ -106,19 +112,29 @@ def check(pair, tolerance=1e-12, training=True):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_ragged_bidirectional_layers(cell):
-    check(Pair(cell, (5, 3), [3, 1, 4, 0, 2], bidirectional=True))
+def test_ragged_batches_in_both_directions(cell):
+    check(Pair(cell, (5,), [2, 1, 3, 0, 2], bidirectional=True))
 
 
-@pytest.mark.parametrize("cell", ("lstm", "gru"))
-def test_step_by_step(cell):
-    check(Pair(cell, (5,), [3, 1, 4, 2], bidirectional=True, step_by_step=True, recurrent_dropout=0.3))
+def test_step_by_step():
+    check(Pair("gru", (5,), [1, 3], bidirectional=True, step_by_step=True, recurrent_dropout=0.3))
 
 
 @pytest.mark.parametrize("cell", ("rnn_tanh", "gru", "lstm"))
-@pytest.mark.parametrize("hidden_size, lengths", [(1, [1]), (2, [1, 3]), (9, [2, 2, 2])])
-def test_sizes(cell, hidden_size, lengths):
-    check(Pair(cell, (hidden_size,), lengths))
+def test_one_of_everything(cell):
+    check(Pair(cell, (1,), [1], input_size=1))
+
+
+@pytest.mark.parametrize("cell", ("gru", "lstm"))
+def test_units_divided_among_blocks(cell):
+    pair = Pair(cell, (9,), [2, 1, 2])
+    check(pair)
+    (launches,) = pair.device._chosen.values()
+    assert [launch.geometry.n_unit_blocks > 1 for launch in launches] == [SIMULATED, SIMULATED]
+
+
+def test_sequences_without_steps():
+    check(Pair("gru", (2,), [0, 0], bidirectional=True))
 
 
 def test_float32():
@@ -127,15 +143,46 @@ def test_float32():
 
 @pytest.mark.parametrize("cell", ("lstm", "gru"))
 def test_dropout_and_residual_connections(cell):
-    check(Pair(cell, (4, 4), [3, 2], bidirectional=False, dropout=0.4, recurrent_dropout=0.4, residual=True))
+    check(Pair(cell, (3, 3), [2, 2], dropout=0.4, recurrent_dropout=0.4, residual=True))
 
 
 def test_inference():
-    check(Pair("lstm", (5,), [3, 1, 2]), training=False)
+    check(Pair("lstm", (3, 2), [3, 1, 2], bidirectional=True), training=False)
 
 
 def test_the_same_bits_from_run_to_run():
-    pair = Pair("gru", (5,), [3, 1, 2], dtype="float32", dropout=0.2)
+    pair = Pair("gru", (3,), [2, 1], dtype="float32", recurrent_dropout=0.2)
     first, second = pair.cuda(), pair.cuda()
     for name, array in first.items():
         assert np.array_equal(array, second[name]), name
+
+
+@pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_products(transposed, accumulate):
+    rng = np.random.default_rng(6)
+    m, n, k = 3, 9, 21
+    a, b, out = rng.normal(size=(m, k)), rng.normal(size=(k, n)), rng.normal(size=(m, n + 2))
+    expected = out.copy()
+    expected[:, 1 : n + 1] = a @ b + (out[:, 1 : n + 1] if accumulate else 0)
+    factors = [np.ascontiguousarray(x.T if t else x) for x, t in zip((a, b), transposed, strict=True)]
+    queue = new_queue()
+    left, right, target = (upload(x.reshape(-1), queue) for x in (*factors, out))
+    multiply(
+        queue,
+        DeviceArrays(),
+        (left, 0, transposed[0]),
+        (right, 0, transposed[1]),
+        (target, 1, n + 2),
+        (m, n, k),
+        accumulate,
+    )
+    np.testing.assert_allclose(download(target, queue).reshape(out.shape), expected, atol=1e-13)
+    # cuBLAS reads what lies by rows as columns.
+    form = column_major(*transposed, (m, n, k))
+    by_columns = [x.reshape(-1).reshape(x.shape[::-1], order="F") for x in factors[::-1]]
+    first, second = (
+        x.T if t else x for x, t in zip(by_columns, (form.first_transposed, form.second_transposed), strict=True)
+    )
+    assert first.shape == (form.m, form.k) and second.shape == (form.k, form.n)
+    np.testing.assert_allclose((first @ second).reshape(-1, order="F"), (a @ b).reshape(-1), atol=1e-13)

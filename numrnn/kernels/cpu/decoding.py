@@ -353,14 +353,14 @@ def _search(
 def _draw(
     attention, layout, panels, memory, readout, table, previous, rows, squashed, logits, identity, lane, firsts, lasts,
     most, temperature, top_k, top_p, uniforms, given, forbidden, end_id, found_tokens, found_lengths, found_likelihoods,
-    attention_out, heap, row_logits,
+    attention_out, heap, row_logits, shares,
 ):  # fmt: skip
     """One hypothesis for every source, drawn token by token as `choose` does.
 
     uniforms: float64 (n_sources, at least longest_target). given: int64 (n_sources, longest_target), or (0, 0) for
     none: its ids are taken instead of drawn ones where they are not negative, and no target ends before `most` tokens.
     found_tokens (n_sources, longest_target), found_lengths, found_likelihoods: written. heap: int64 (n_ids,),
-    row_logits: float64 (n_ids,), scratch.
+    row_logits, shares: float64 (n_ids,), scratch.
     """
     n_sources = len(firsts)
     max_rows = memory.total // 2
@@ -402,7 +402,7 @@ def _draw(
                             row_logits[j] = logits[i * out_pitch + j]
                         for j in range(len(forbidden)):
                             row_logits[forbidden[j]] = -np.inf
-                        token = choose(row_logits, temperature, top_k, top_p, uniforms[source, t], heap)
+                        token = choose(row_logits, temperature, top_k, top_p, uniforms[source, t], heap, shares)
                     ends = token == end_id and not follows
                 found_likelihoods[source] += np.float64(logits[i * out_pitch + token]) - shift
                 if ends:

@@ -1,4 +1,4 @@
-"""How a recurrent kernel is laid over blocks and threads: the choice, in one place, by an estimate of the time of a step.
+"""How a recurrent kernel is laid over blocks and threads: one choice, by an estimate of the time of a step.
 
 The estimate counts what a multiprocessor can do in a cycle, and what a step waits for whatever it computes. Its numbers
 are those of the data sheets of Ampere and Hopper and of published measurements of latencies; a measurement can replace
@@ -17,8 +17,8 @@ __all__ = ["Device", "Geometry", "choose_geometry"]
 
 # Registers of four bytes, by threads of a block, which share 64 Ki of them:
 # (threads of a block, weights of a thread, weights and the sums that it has at a time): what compiles without spills.
-_REGISTERS = ((128, 96, 112), (256, 96, 112), (512, 32, 36))
-_MOST_SUMS = 32
+_REGISTERS = ((128, 96, 112), (256, 96, 112), (512, 24, 28))
+_MOST_SUMS = 16
 # Cycles: a barrier of one block with what goes through shared memory between its stages, the equations of one unit, one
 # round of exchange between lanes, a meeting of blocks at a counter in the second-level cache.
 _STAGES, _EQUATIONS, _ROUND, _MEETING = 160.0, 220.0, 30.0, 1400.0
@@ -40,10 +40,14 @@ class Device:
     n_multiprocessors : int
     shared_bytes : int
         That a block may have.
+    most_weights : int
+        Registers in which a thread may keep weights, whatever the block; the assembler for devices before Hopper needs
+        more of the others.
     """
 
     n_multiprocessors: int = 132
     shared_bytes: int = 48 * 1024
+    most_weights: int = 96
 
 
 @dataclass(frozen=True)
@@ -142,16 +146,16 @@ def _candidates(cell_name, backward, hidden_size, itemsize, n_sequences, n_direc
     depth = cell.n_gates * hidden_size if backward else hidden_size
     width, scale = WORD_BYTES // itemsize, itemsize // 4
     # The summation runs through all lanes of all warps that share it.
-    for lanes in (1, 2, 4) if SIMULATED else (1, 2, 4, 8, 16, 32, 64, 128, 256):
+    for lanes in (1, 2) if SIMULATED else (1, 2, 4, 8, 16, 32, 64, 128, 256):
         words = -(-depth // (lanes * width))
         for units_each in (1, 2, 4):
             rows = units_each * row_gates
             weights = rows * words * width * scale
             if weights > 128 or (units_each > 1 and units_each > hidden_size):
                 continue
-            for threads, most_weights, most in ((4, 128, 144), (8, 128, 144)) if SIMULATED else _REGISTERS:
+            for threads, most_weights, most in ((4, 128, 144),) if SIMULATED else _REGISTERS:
                 units = threads // lanes * units_each
-                if lanes > threads or weights > most_weights:
+                if lanes > threads or weights > min(most_weights, device.most_weights):
                     continue
                 # Not more threads than there are units for, in whole warps.
                 units = min(units, _up(hidden_size, units_each))
@@ -169,7 +173,7 @@ def _candidates(cell_name, backward, hidden_size, itemsize, n_sequences, n_direc
                 slice_size = -(-n_sequences // min(room, n_sequences))
                 n_slices = -(-n_sequences // slice_size)
                 sequences = 1
-                most_sums = min(_MOST_SUMS, most - weights)
+                most_sums = min(_MOST_SUMS, min(most, device.most_weights + 16) - weights)
                 while sequences < min(slice_size, 8) and 2 * sequences * rows * scale <= most_sums:
                     sequences *= 2
                 pitch = lanes * words * width

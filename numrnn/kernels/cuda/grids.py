@@ -3,6 +3,7 @@
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
+import sys
 import warnings
 from types import FunctionType
 from typing import Any
@@ -24,6 +25,10 @@ __all__ = [
 ]
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
+
+if SIMULATED:
+    # While threads meet at a barrier the simulator spins, and keeps the interpreter to itself for as long as it may.
+    sys.setswitchinterval(1e-4)
 
 # Threads of a block, a power of two. In the simulator every one of them is a thread of Python; several blocks with
 # several threads each are what small arrays should cross.

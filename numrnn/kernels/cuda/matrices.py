@@ -1,7 +1,8 @@
 """Products of matrices on the device, in an order of summation that depends on nothing but the sizes.
 
 Tiles of the result are summed in registers, from tiles of both factors in shared memory. Where the result has too few
-tiles to fill a device, the summation index is divided into parts; their sums are added up by a second kernel.
+tiles to fill a device, the summation index is divided into parts; their sums are added up by a second kernel. Where
+cuBLAS can be had it does the products instead.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -12,25 +13,24 @@ from typing import Any
 from numba import cuda
 
 from numrnn.kernels.cuda.arrays import DeviceArrays
+from numrnn.kernels.cuda.blas import has_blas, multiply_by_blas
 from numrnn.kernels.cuda.grids import SIMULATED, kernel, vector_grid
 
 __all__ = ["multiply"]
 
 # Threads of a block in each direction, rows and columns of the result that each of them has, depth of a tile.
 _SIDE = 2 if SIMULATED else 16
-_EACH = 2 if SIMULATED else 4
+_EACH = 4
 _TILE = _SIDE * _EACH
 _PITCH = _TILE + 1
-_DEPTH = 2 if SIMULATED else 16
+_DEPTH = 4 if SIMULATED else 16
 # Blocks that fill a device, and the least depth that is worth a part.
-_ENOUGH_BLOCKS = 4 if SIMULATED else 264
-_LEAST_DEPTH = 4 if SIMULATED else 256
+_ENOUGH_BLOCKS = 2 if SIMULATED else 264
+_LEAST_DEPTH = 8 if SIMULATED else 256
 
 
 @kernel
-def _multiply(
-    a, a_first, a_row, a_step, b, b_first, b_column, b_step, out, out_first, out_row, m, n, k, depth, add
-):
+def _multiply(a, a_first, a_row, a_step, b, b_first, b_column, b_step, out, out_first, out_row, m, n, k, depth, add):
     """Part blockIdx.z of the sum: out[z, i, j] = sum of a[i, l] * b[l, j] over l from z * depth to (z + 1) * depth."""
     a_tile = cuda.shared.array((_DEPTH, _PITCH), a.dtype)
     b_tile = cuda.shared.array((_DEPTH, _PITCH), b.dtype)
@@ -129,6 +129,9 @@ def multiply(
     a_pitch = a[3] if len(a) > 3 else m if a[2] else k
     b_pitch = b[3] if len(b) > 3 else k if b[2] else n
     pitch = out[2] if len(out) > 2 else n
+    if has_blas() and k > 0:
+        multiply_by_blas(queue, a, a_pitch, b, b_pitch, out, pitch, sizes, accumulate)
+        return
     a_row, a_step = (1, a_pitch) if a[2] else (a_pitch, 1)
     b_column, b_step = (b_pitch, 1) if b[2] else (1, b_pitch)
     blocks = (-(-m // _TILE), -(-n // _TILE))
@@ -144,3 +147,11 @@ def multiply(
     )
     if n_parts > 1:
         _add_parts[*vector_grid(m * n), queue](target, n_parts, m * n, out[0], out[1], pitch, n, accumulate)
+
+
+def examples():
+    """The kernels of this file with the types of their arguments."""
+    for real in ("f4", "f8"):
+        array = f"{real}[::1]"
+        yield "_multiply", _multiply, (array, "i8", "i8", "i8") * 2 + (array, *("i8",) * 6, "b1")
+        yield "_add_parts", _add_parts, (array, "i8", "i8", array, *("i8",) * 3, "b1")

@@ -13,21 +13,21 @@ launch is a cooperative one, so that all of them run at the same time. For launc
 
 Buffers for the exchange are two, used in turn: what is written in a step is read in the next one.
 
-===========  ================================================  ==========================================================
+===========  ================================================  =========================================================
 argument     shape                                             meaning
-===========  ================================================  ==========================================================
+===========  ================================================  =========================================================
 values       (n_directions, n_rows, N_SLOTS * size)            forward: x @ weight_ih.T, overwritten by activated gates
                                                                if training; backward: these, overwritten by gradients of
                                                                the pre-activations. Blocks of columns: the gates of
                                                                weight_ih as PyTorch has them, then the other slots
 before       (n_directions, n_rows, N_STATES, size)            states before each step, written forward if training
 seen         (n_directions, n_rows, size)                      likewise what the recurrent product saw of h, if masked
-state        (n_directions, n_sequences, N_STATES, size)       by position: forward the first states, then the last ones;
+state        (n_directions, n_sequences, N_STATES, size)       by position: forward the first states, then the last;
                                                                backward their gradients, last ones and then first ones
 exchange     (n_directions, 2, n_sequences, vector pitch)      both halves begin with the same vectors
 counters     int32 (n_slices * n_directions * 32)              zero
 outputs      (n_rows, pitch)                                   written, or their gradients are read
-===========  ================================================  ==========================================================
+===========  ================================================  =========================================================
 
 Rows are packed; sequences `begin` to `begin + slice_size` by position belong to a block. `parameters` is the flat
 vector of the network; weight_hh, bias_ih and bias_hh are (forward, reverse) pairs of places in it.
@@ -47,9 +47,9 @@ from numba import boolean, cuda, float32, float64, int32, int64, types, uint32, 
 from numrnn.kernels.cuda.geometry import Device, Geometry
 from numrnn.kernels.cuda.grids import SIMULATED, device_function, kernel, matrix_grid
 from numrnn.kernels.cuda.registers import (
-    copy_word,
     WARP,
     WORD_BYTES,
+    copy_word,
     launched_together,
     load_acquire,
     load_weights,
@@ -61,7 +61,17 @@ from numrnn.kernels.cuda.registers import (
 from numrnn.kernels.cuda.scalars import adjoint_of, masked, step_of
 from numrnn.kernels.equations import CELLS, Cell
 
-__all__ = ["Launch", "begin_exchange", "columns_of", "move_states", "recurrent_kernel", "this_device"]
+__all__ = [
+    "Launch",
+    "begin_exchange",
+    "columns_of",
+    "kernel_function",
+    "kernel_types",
+    "most_weights",
+    "move_states",
+    "recurrent_kernel",
+    "this_device",
+]
 
 # Counters of different slices lie in different lines of the cache.
 COUNTER_PITCH = 32
@@ -75,12 +85,13 @@ N_SLOTS = N_STATES = N_GATES = 1
 UNITS = UNITS_EACH = LANES = WORDS = WIDTH = SEQUENCES = CHUNK = THREADS = PARTS = DEPTH_PITCH = 1
 ROW_GATES = ROWS = WARP_LANES = LEFT = SIZE = 1
 MULTI = False
-step = adjoint = read_slots = write_slots = read_states = write_states = join = publish_all = total = None
-multiply_all = fetch = lane_base_of = meet = add_biases = None
+step: Any = None
+adjoint = read_slots = write_slots = read_states = write_states = join = publish_all = total = step
+multiply_all = fetch = lane_base_of = meet = add_biases = step
 
 
 def columns_of(cell: Cell) -> tuple[int, ...]:
-    """The block of columns of every slot: gates of the input as they lie in weight_ih, then what only the state adds to."""
+    """The block of columns of every slot: gates of the input as in weight_ih, then what only the state adds to."""
     return tuple(cell.input_gates) + tuple(range(len(cell.input_gates), cell.n_slots))
 
 
@@ -231,7 +242,7 @@ def _meet_together(counters, place, n_blocks, meetings):
     """Wait until all blocks of a slice are here, and see what they have written.
 
     The barrier of the block orders its writes before the fence and the addition of its first thread, which is what
-    the others wait for; the fence after that and the second barrier order their writes before what is read from here on.
+    the others wait for; the fence after that and the second barrier order their writes before what is read from here.
     """
     launched_together()
     cuda.syncthreads()
@@ -524,9 +535,10 @@ def _copy(function: FunctionType, name: str, names: dict[str, Any]) -> FunctionT
     return copy
 
 
-@cache
-def recurrent_kernel(cell_name: str, hidden_size: int, dtype_name: str, backward: bool, geometry: Geometry) -> Any:
-    """The kernel of a cell of some size for a geometry, compiled when it is first launched."""
+def kernel_function(
+    cell_name: str, hidden_size: int, dtype_name: str, backward: bool, geometry: Geometry
+) -> FunctionType:
+    """The loop of a cell of some size for a geometry, not compiled yet."""
     cell = CELLS[cell_name]
     dtype = np.dtype(dtype_name)
     read, write, join_, publish, biases = _slot_functions(cell)
@@ -582,41 +594,54 @@ def recurrent_kernel(cell_name: str, hidden_size: int, dtype_name: str, backward
     }
     loop = _backward if backward else _forward
     name = f"{'backward' if backward else 'forward'}_{cell_name}_{hidden_size}_{dtype.name}_{geometry.label}"
-    function = _copy(loop, name, names)
-    if SIMULATED:
-        return cuda.jit(function)
-    return cuda.jit(_signature(dtype, backward), launch_bounds=(geometry.threads, 1))(function)
+    return _copy(loop, name, names)
 
 
-def _signature(dtype: np.dtype, backward: bool) -> Any:
+def kernel_types(dtype: np.dtype, backward: bool) -> tuple[Any, ...]:
+    """Of the arguments."""
     real, index = float32 if dtype == np.float32 else float64, int64
     reals, indices, pair = real[::1], index[::1], types.UniTuple(index, 2)
     mask = (boolean, uint32, uint32, uint32, real)
     if backward:
-        arrays = (reals, reals, reals, reals, int32[::1], reals, index, boolean, indices, indices, reals, pair)
-        return void(*arrays, *(index,) * 6, *mask)
+        of_back = (reals, reals, reals, reals, int32[::1], reals, index, boolean, indices, indices, reals, pair)
+        return *of_back, *(index,) * 6, *mask
     arrays = (reals, reals, reals, reals, reals, int32[::1], reals, index, indices, indices, reals, pair, pair, pair)
-    return void(*arrays, *(index,) * 6, boolean, *mask)
+    return *arrays, *(index,) * 6, boolean, *mask
+
+
+@cache
+def recurrent_kernel(cell_name: str, hidden_size: int, dtype_name: str, backward: bool, geometry: Geometry) -> Any:
+    """The compiled kernel."""
+    function = kernel_function(cell_name, hidden_size, dtype_name, backward, geometry)
+    if SIMULATED:
+        return cuda.jit(function)
+    signature = void(*kernel_types(np.dtype(dtype_name), backward))
+    return cuda.jit(signature, launch_bounds=(geometry.threads, 1))(function)
+
+
+def most_weights(capability: Any) -> int:
+    """For how many weights of a thread kernels compile without registers in memory; see the table in docs/gpu.md."""
+    return 96 if tuple(capability) >= (9, 0) else 32
 
 
 def this_device() -> Device:
     """The device of the present context; in the simulator one on which several blocks share the units."""
     if SIMULATED:
-        return Device(6, 4096)
+        return Device(4, 4096)
     device = cuda.get_current_device()
     most = getattr(device, "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN", None) or 48 * 1024
-    return Device(device.MULTIPROCESSOR_COUNT, int(most) - 1024)
+    return Device(device.MULTIPROCESSOR_COUNT, int(most) - 1024, most_weights(device.compute_capability))
 
 
 @cache
-def _allow_shared_memory(kernel_: Any, n_bytes: int) -> None:
-    """A block has more than 48 KiB of shared memory only if the driver was told so before."""
+def _allow_shared_memory(kernel_: Any) -> None:
+    """A block has more than 48 KiB of shared memory only if the driver was told so before: as much as there is."""
     from numba.cuda.cudadrv import driver
 
     attribute = driver.binding.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
     for compiled in kernel_.overloads.values():
         function = compiled._codelibrary.get_cufunc()
-        driver.driver.cuKernelSetAttribute(attribute, n_bytes, function.handle, function.device.id)
+        driver.driver.cuKernelSetAttribute(attribute, this_device().shared_bytes, function.handle, function.device.id)
 
 
 class Launch:
@@ -664,10 +689,20 @@ class Launch:
         self._configured: Any = None
         self._queue: Any = None
         if not SIMULATED and self._shared_bytes > 48 * 1024:
-            _allow_shared_memory(self._kernel, self._shared_bytes)
+            _allow_shared_memory(self._kernel)
 
-    def run(self, queue: Any, before_steps: tuple[Any, ...], n_steps: int, after_steps: tuple[Any, ...]) -> None:
-        """Launch for all steps; the arguments are those of the kernel before and after its range of steps."""
+    def run(
+        self,
+        queue: Any,
+        before_steps: tuple[Any, ...],
+        n_timesteps: int,
+        n_steps: int,
+        after_steps: tuple[Any, ...],
+    ) -> None:
+        """Launch for `n_steps` steps of a batch; the arguments are those before and after the range of steps."""
+        if not n_timesteps:
+            # The kernels read the first of the steps.
+            return
         if self._queue is not queue or SIMULATED:
             with warnings.catch_warnings():
                 # Of grids that do not fill a device.
@@ -683,7 +718,9 @@ class Launch:
 
 
 @kernel
-def _move_states(source, source_first, source_pitch, target, target_first, target_pitch, n_columns, count, order, gather):
+def _move_states(
+    source, source_first, source_pitch, target, target_first, target_pitch, n_columns, count, order, gather
+):
     begin = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     for n in range(begin, count, cuda.gridDim.x * cuda.blockDim.y):
         there, here = (order[n], n) if gather else (n, order[n])
@@ -698,3 +735,11 @@ def move_states(queue, source, target, n_columns, count, order, gather):
     """
     if count:
         _move_states[*matrix_grid(count), queue](*source, *target, n_columns, count, order, gather)
+
+
+def examples():
+    """Kernels of this file that do not depend on a geometry, with the types of their arguments."""
+    for real in ("f4", "f8"):
+        array, mask = f"{real}[::1]", ("b1", "u4", "u4", "u4", real)
+        yield "_begin_exchange", _begin_exchange, (array, "i8", array, "i8", "i8", "i8", "i8[::1]", *mask, "b1")
+        yield "_move_states", _move_states, (array, *("i8",) * 2, array, *("i8",) * 4, "i8[::1]", "b1")

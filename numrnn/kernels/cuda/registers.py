@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import config, cuda
+from numba import config
 
 __all__ = [
     "WARP",
@@ -104,6 +104,9 @@ else:
     from numba.cuda.core.errors import TypingError
     from numba.cuda.extending import intrinsic
 
+    # Loads of weights between two barriers of the block.
+    _LOADS_AT_ONCE = 16
+
     _INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 
     def _pointer(context, builder, array_type, array, index):
@@ -127,10 +130,11 @@ else:
         typingctx, array, first, n_units, depth, unit_stride, gate_stride, depth_stride, lane, units, gates, words,
         lanes, width,
     ):  # fmt: skip
-        """The weights of one thread: for `units` units with `gates` gates each, `words` words of the summation index.
+        """The weights of each thread: `units` units with `gates` gates each, `words` words of the summation index.
 
-        The weight of (unit, gate, k) is array[first + unit * unit_stride + gate * gate_stride + k * depth_stride]; zero
-        where unit is not below n_units or k not below depth.
+        All threads of a block have to call it together. The weight of (unit, gate, k) is array[first +
+        unit * unit_stride + gate * gate_stride + k * depth_stride]; zero where unit is not below n_units or k not below
+        depth.
         """
         n_units_, n_gates, n_words, n_lanes, n_width = (_literal(t) for t in (units, gates, words, lanes, width))
         result = types.UniTuple(array.dtype, n_units_ * n_gates * n_words * n_width)
@@ -148,9 +152,12 @@ else:
                     at = builder.add(at_unit, builder.mul(gate_stride_, _INT64(gate)))
                     rows.append((builder.icmp_signed("<", _INT64(unit), limit), at))
             values = {}
-            # Row by row would keep all addresses in registers, beside the weights.
+            meeting = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "bar.sync 0;", "~{memory}", side_effect=True)
             for j in range(n_words):
                 for i in range(n_width):
+                    if len(values) % _LOADS_AT_ONCE < len(rows) and values:
+                        # With all loads under way at once, their addresses would need more registers than there are.
+                        builder.call(meeting, [])
                     k = builder.add(builder.mul(lane_, _INT64(n_width)), _INT64(j * n_lanes * n_width + i))
                     valid = builder.icmp_signed("<", k, depth_)
                     step = builder.mul(k, depth_stride_)
@@ -160,12 +167,9 @@ else:
                         at = builder.select(both, builder.add(at_row, step), builder.select(none, _INT64(0), first_))
                         value = builder.load(builder.gep(base, [at]))
                         values[(row * n_words + j) * n_width + i] = builder.select(both, value, zero)
-            values = [values[i] for i in range(result.count)]
-            return context.make_tuple(builder, result, values)
+            return context.make_tuple(builder, result, [values[i] for i in range(result.count)])
 
-        signature = result(
-            array, index, index, index, index, index, index, index, units, gates, words, lanes, width
-        )
+        signature = result(array, index, index, index, index, index, index, index, units, gates, words, lanes, width)
         return signature, codegen
 
     @intrinsic

@@ -27,79 +27,16 @@ A cell with one state ignores c and before_c.
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-import math
 from types import FunctionType
 from typing import Any, NamedTuple
 
-import numpy as np
 from numba import cuda
 
-from numrnn.kernels.cuda.grids import SIMULATED, device_function, kernel, matrix_grid
+from numrnn.kernels.cuda.grids import device_function, kernel, matrix_grid
+from numrnn.kernels.cuda.scalars import adjoint_of, masked, step_of
 from numrnn.kernels.equations import CELLS
-from numrnn.kernels.random import draw, row_key
 
 __all__ = ["STEPS", "Steps", "begin_seen", "mask_gradient"]
-
-# In NumPy's arithmetic, which the simulator has, a number of Python takes the type of the other one and these do not.
-_ONE: Any = 1.0 if SIMULATED else np.float32(1)
-_ZERO: Any = 0.0 if SIMULATED else np.float32(0)
-
-
-@device_function
-def _sigmoid(x):
-    return _ONE / (_ONE + math.exp(-x))
-
-
-@device_function
-def _tanh(x):
-    return math.tanh(x)
-
-
-@device_function
-def _relu(x):
-    # NaN stays NaN.
-    return _ZERO if x < _ZERO else x
-
-
-@device_function
-def _relu_adjoint(y, d_y):
-    return d_y if y > _ZERO else _ZERO
-
-
-@device_function
-def _fma(a, b, c):
-    return a * b + c
-
-
-@device_function
-def _zeros_like(x):
-    return _ZERO
-
-
-_SCALAR = {
-    "sigmoid": _sigmoid,
-    "tanh": _tanh,
-    "relu": _relu,
-    "relu_adjoint": _relu_adjoint,
-    "fma": _fma,
-    "zeros_like": _zeros_like,
-    "ONE": _ONE,
-}
-
-
-def _copy(function: Any, names: dict[str, Any]) -> FunctionType:
-    """A copy of a function in which some global names mean something of their own."""
-    source = getattr(function, "py_func", function)
-    known = {name: value for name, value in names.items() if name in source.__globals__}
-    return FunctionType(source.__code__, {**source.__globals__, **known}, source.__name__, source.__defaults__)
-
-
-@device_function
-def _masked_value(value, masked, seed, stream, threshold, scale, number, unit):
-    if not masked:
-        return value
-    return value * scale if draw(row_key(seed, stream, number), unit) >= threshold else value * _ZERO
-
 
 # Stand for the functions and numbers of a cell in `_forward` and `_backward`.
 N_GATES = N_SLOTS = 0
@@ -198,7 +135,7 @@ def _forward(
             write_states(h, c, here, new)
             outputs[row * pitch + column + j] = new[0]
             if masked:
-                seen[here] = masked_value(new[0], masked, seed, stream, threshold, scale, order[n], j)
+                seen[here] = masked_value(new[0], seed, stream, threshold, scale, order[n], j)
 
 
 def _backward(gates, before_h, before_c, d_outputs, pitch, column, first, alive, size, d_h, d_c, d_input, d_hidden):
@@ -215,18 +152,16 @@ def _backward(gates, before_h, before_c, d_outputs, pitch, column, first, alive,
 
 
 @kernel
-def _begin_seen(h, seen, n_sequences, size, order, masked, seed, stream, threshold, scale):
+def _begin_seen(h, seen, n_sequences, size, order, seed, stream, threshold, scale):
     begin = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     for n in range(begin, n_sequences, cuda.gridDim.x * cuda.blockDim.y):
         for j in range(cuda.threadIdx.x, size, cuda.blockDim.x):
-            seen[n * size + j] = _masked_value(h[n * size + j], masked, seed, stream, threshold, scale, order[n], j)
+            seen[n * size + j] = masked(h[n * size + j], seed, stream, threshold, scale, order[n], j)
 
 
-def begin_seen(queue, h, seen, n_sequences, size, order, masked, seed, stream, threshold, scale):
+def begin_seen(queue, h, seen, n_sequences, size, order, seed, stream, threshold, scale):
     """What the first recurrent product sees of the states."""
-    _begin_seen[*matrix_grid(n_sequences), queue](
-        h, seen, n_sequences, size, order, masked, seed, stream, threshold, scale
-    )
+    _begin_seen[*matrix_grid(n_sequences), queue](h, seen, n_sequences, size, order, seed, stream, threshold, scale)
 
 
 @kernel
@@ -234,7 +169,7 @@ def _mask_gradient(d_seen, d_h, alive, size, order, seed, stream, threshold, sca
     begin = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     for n in range(begin, alive, cuda.gridDim.x * cuda.blockDim.y):
         for j in range(cuda.threadIdx.x, size, cuda.blockDim.x):
-            d_h[n * size + j] += _masked_value(d_seen[n * size + j], True, seed, stream, threshold, scale, order[n], j)
+            d_h[n * size + j] += masked(d_seen[n * size + j], seed, stream, threshold, scale, order[n], j)
 
 
 def mask_gradient(queue, d_seen, d_h, alive, size, order, seed, stream, threshold, scale):
@@ -271,9 +206,9 @@ def _steps_of(name: str) -> Steps:
         "part": device_function(part),
         "read_states": device_function(states[0]),
         "write_states": device_function(states[1]),
-        "masked_value": _masked_value,
-        "step": device_function(_copy(cell.equations.step, _SCALAR)),
-        "adjoint": device_function(_copy(cell.equations.adjoint, _SCALAR)),
+        "masked_value": masked,
+        "step": step_of(cell),
+        "adjoint": adjoint_of(cell),
     }
 
     def made(function: FunctionType) -> Any:
@@ -285,3 +220,16 @@ def _steps_of(name: str) -> Steps:
 
 
 STEPS = {name: _steps_of(name) for name in CELLS}
+
+
+def examples():
+    """The kernels of this file with the types of their arguments."""
+    for real in ("f4", "f8"):
+        array, mask = f"{real}[::1]", ("u4", "u4", "u4", real)
+        for name, steps in STEPS.items():
+            numbers = ("i8",) * 5
+            forward = (array, array, array, *numbers, "i8[::1]", *(array,) * 8, "i8", "i8", "b1", *mask)
+            yield f"step of {name}", steps.forward, forward
+            yield f"step back of {name}", steps.backward, (*(array,) * 4, *numbers, *(array,) * 4)
+        yield "begin_seen", _begin_seen, (array, array, "i8", "i8", "i8[::1]", *mask)
+        yield "mask_gradient", _mask_gradient, (array, array, "i8", "i8", "i8[::1]", *mask)
