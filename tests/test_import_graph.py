@@ -69,6 +69,7 @@ DOORS = {
         "numrnn.demo",
         "numrnn.inspection",
         "numrnn.forecasting",
+        "numrnn.anomaly",
     ),
     "joblib": ("numrnn.estimators",),
     "threadpoolctl": ("numrnn.training",),
