@@ -12,7 +12,8 @@ A file holds the parameters of the network by PyTorch's names, and as metadata:
 
 Arrays of numbers among the parameters of the constructor, such as pretrained embeddings, are tensors too, by the names
 ``parameter:0``, ``parameter:1``, ... What training needs to go on (`numrnn.training.checkpoint`) is the entry
-``training`` of the model, and tensors ``training:...``. Forecasters and detectors have ``state`` in the place of attributes.
+``training`` of the model, and tensors ``training:...``. Forecasters and detectors have ``state`` in the place of
+attributes.
 """
 
 from __future__ import annotations

@@ -24,3 +24,14 @@ def test_a_jump_is_found_and_streams_and_files_give_the_scores_of_the_batch(meth
     read = numrnn.load(tmp_path / "detector.safetensors")
     np.testing.assert_array_equal(read.score_samples(x), scores)
     np.testing.assert_array_equal([read.update([value])[0] for value in x[350:]], scores[350:])
+
+
+def test_a_symbol_out_of_order_and_one_never_seen_are_improbable_and_streams_and_files_agree(tmp_path):
+    detector = RNNAnomalyDetector((16,), method="likelihood", max_iter=20, batch_size=4, random_state=0, n_jobs=1)
+    text = "abcdabXdabcd"
+    scores = detector.fit("abcd" * 100).score_samples(text)
+    assert np.argmin(scores) == 6
+    assert np.argmin(detector.score_samples("abcdabdcabcd")) in (6, 7)
+    detector.save(tmp_path / "detector.safetensors")
+    read = numrnn.load(tmp_path / "detector.safetensors").reset()
+    np.testing.assert_array_equal(np.concatenate([read.update(symbol) for symbol in text]), scores)

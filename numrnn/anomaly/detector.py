@@ -55,7 +55,7 @@ _SHARED = (
 # What is fitted and written to a file as it is.
 _FITTED = ("offset_", "normal_score_", "loss_curve_", "validation_scores_", "n_iter_", "_kind")
 # What the constructor of a language model calls the same.
-_OF_LANGUAGE_MODEL = tuple(name for name in _SHARED if name != "batch_size") + ("embedding_dim", "solver")
+_OF_LANGUAGE_MODEL = (*(name for name in _SHARED if name != "batch_size"), "embedding_dim", "solver")
 # Texts of a minibatch, or streams into which a long one is cut.
 _STREAMS = 64
 # Fewer held-out windows than this say nothing about usual errors: those that were trained on must do.
