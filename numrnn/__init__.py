@@ -13,6 +13,7 @@ _HOMES = {
     "LSTM": "numrnn.layers",
     "RNN": "numrnn.layers",
     "Convolution": "numrnn.estimators",
+    "RNNAnomalyDetector": "numrnn.anomaly",
     "RNNClassifier": "numrnn.estimators",
     "RNNLanguageModel": "numrnn.language",
     "RNNRegressor": "numrnn.estimators",
@@ -37,6 +38,7 @@ __all__ = [
     "Convolution",
     "ModelFileError",
     "PerStep",
+    "RNNAnomalyDetector",
     "RNNClassifier",
     "RNNForecaster",
     "RNNLanguageModel",
@@ -55,6 +57,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from numrnn import datasets, inspection, metrics, plots
+    from numrnn.anomaly import RNNAnomalyDetector
     from numrnn.estimators import Convolution, RNNClassifier, RNNRegressor, RNNSeq2Seq, RNNTagger
     from numrnn.forecasting import RNNForecaster
     from numrnn.language import RNNLanguageModel

@@ -12,7 +12,8 @@ A file holds the parameters of the network by PyTorch's names, and as metadata:
 
 Arrays of numbers among the parameters of the constructor, such as pretrained embeddings, are tensors too, by the names
 ``parameter:0``, ``parameter:1``, ... What training needs to go on (`numrnn.training.checkpoint`) is the entry
-``training`` of the model, and tensors ``training:...``. A forecaster has ``state`` in the place of attributes.
+``training`` of the model, and tensors ``training:...``. Forecasters and detectors have ``state`` in the place of
+attributes.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
 
 import numrnn
+from numrnn.anomaly import RNNAnomalyDetector
 from numrnn.estimators import Convolution, RNNClassifier, RNNRegressor, RNNSeq2Seq, RNNTagger
 from numrnn.estimators.base import network_from, network_settings
 from numrnn.estimators.sides import Numbers, Tokens
@@ -58,6 +60,7 @@ _TENSOR_OF_PARAMETER = "parameter:"
 _TENSOR_OF_TRAINING = "training:"
 
 _ESTIMATORS: dict[str, Any] = {
+    "RNNAnomalyDetector": RNNAnomalyDetector,
     "RNNClassifier": RNNClassifier,
     "RNNForecaster": RNNForecaster,
     "RNNLanguageModel": RNNLanguageModel,
@@ -65,6 +68,9 @@ _ESTIMATORS: dict[str, Any] = {
     "RNNSeq2Seq": RNNSeq2Seq,
     "RNNTagger": RNNTagger,
 }
+
+# Estimators that say themselves what they learned.
+_WITH_STATE = (RNNAnomalyDetector, RNNForecaster)
 
 # Fitted attributes that are written, and the type that each must have when it is read.
 _ATTRIBUTES: dict[str, tuple[type, ...]] = {
@@ -220,7 +226,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
     Parameters
     ----------
-    model : RNNClassifier, RNNForecaster, RNNLanguageModel, RNNRegressor, RNNSeq2Seq or RNNTagger
+    model : RNNAnomalyDetector, RNNClassifier, RNNForecaster, RNNLanguageModel, RNNRegressor, RNNSeq2Seq or RNNTagger
         A fitted estimator. A `random_state` that is a generator is written as None.
     path : str or path-like
         An existing file is replaced, but only when the new one is complete; of a symbolic link the file it points to.
@@ -254,8 +260,8 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
         "parameters": {key: _plain(value, f"the parameter {key}", tensors) for key, value in parameters.items()},
         "network": network_settings(model._network),
     }
-    if isinstance(model, RNNForecaster):
-        description["state"] = _plain(model._to_state(), "the state of the forecaster", tensors)
+    if isinstance(model, _WITH_STATE):
+        description["state"] = _plain(model._to_state(), f"the state of the {name}", tensors)
     else:
         attributes = {key: getattr(model, key) for key in _ATTRIBUTES if hasattr(model, key)}
         description["attributes"] = {key: _plain(value, f"the attribute {key}") for key, value in attributes.items()}
@@ -322,7 +328,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    model : RNNClassifier, RNNForecaster, RNNLanguageModel, RNNRegressor, RNNSeq2Seq or RNNTagger
+    model : RNNAnomalyDetector, RNNClassifier, RNNForecaster, RNNLanguageModel, RNNRegressor, RNNSeq2Seq or RNNTagger
         A fitted estimator that predicts bit for bit what the saved one did.
 
     Raises
@@ -394,7 +400,7 @@ def _rebuild(metadata: Mapping[str, str], tensors: Mapping[str, NDArray]) -> Any
     # Compared with the tensors that are there before anything of the size that the settings claim is allocated.
     if not _may_fit(model, description["network"], weights):
         raise ModelFileError("the shapes of its tensors do not fit the network that it describes")
-    if isinstance(model, RNNForecaster):
+    if isinstance(model, _WITH_STATE):
         model._from_state(
             _value(description["state"], tensors), _network_of(description["network"], weights, model.n_jobs)
         )

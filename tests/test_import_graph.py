@@ -82,6 +82,7 @@ DOORS = {
         "numrnn.inspection",
         "numrnn.forecasting",
         "numrnn.commands.models",
+        "numrnn.anomaly",
     ),
     "joblib": ("numrnn.estimators",),
     "threadpoolctl": ("numrnn.training",),

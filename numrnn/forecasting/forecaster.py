@@ -848,9 +848,7 @@ class RNNForecaster(BaseEstimator):
         """
         check_is_fitted(self, "_network")
         old, settings = self._history, self._preparation.settings
-        step = getattr(old.forms[0], "step", None)
-        frequency = step if hasattr(step, "freqstr") and not _is_period(old.forms[0]) else None
-        new = read_panel(y_new, frequency, self.missing)
+        new = read_panel(y_new, old.frequency, self.missing)
         if (
             new.container != old.container
             or new.n_targets != old.n_targets
@@ -861,7 +859,7 @@ class RNNForecaster(BaseEstimator):
                 f"{len(new)} series with {new.n_targets}"
             )
         if old.container == "long":
-            new = _in_order(new, old.names)
+            new = new.ordered(old.names)
         self._check_new(new)
         if (X_new is None) != (self._n_covariates == 0):
             raise ValueError(
@@ -917,11 +915,9 @@ class RNNForecaster(BaseEstimator):
         """
         check_is_fitted(self, "_network")
         panel = self._history
-        step = getattr(panel.forms[0], "step", None)
-        frequency = step if hasattr(step, "freqstr") and not _is_period(panel.forms[0]) else None
-        seen = read_panel(y, frequency, "mask")
+        seen = read_panel(y, panel.frequency, "mask")
         if seen.container == "long" and panel.container == "long":
-            seen = _in_order(seen, panel.names)
+            seen = seen.ordered(panel.names)
         panel.follow(seen)
         prepared, series, ends, steps = self._ready(int(seen.lengths.max()), X)
         points = self._predictor.points(prepared, series, ends, steps)
@@ -1062,25 +1058,3 @@ def tails(coverage: Any) -> tuple[float, float]:
     if not isinstance(coverage, Real) or not 0 < float(coverage) < 1:
         raise ValueError(f"coverage must be a number between 0 and 1, got {coverage!r}")
     return round((1 - float(coverage)) / 2, 12), round((1 + float(coverage)) / 2, 12)
-
-
-def _is_period(form: Any) -> bool:
-    return type(getattr(form, "last", None)).__name__ == "Period"
-
-
-def _in_order(panel: Panel, names: list[Any]) -> Panel:
-    """The series of a panel in the order of the names."""
-    if sorted(panel.names, key=str) != sorted(names, key=str):
-        raise ValueError(f"expected the series {names}, got {panel.names}")
-    order = [panel.names.index(name) for name in names]
-    return Panel(
-        values=panel.values,
-        starts=panel.starts[order],
-        lengths=panel.lengths[order],
-        forms=[panel.forms[number] for number in order],
-        container=panel.container,
-        names=list(names),
-        covariates=panel.covariates,
-        before=panel.before[order],
-        n_hidden=panel.n_hidden[order],
-    )

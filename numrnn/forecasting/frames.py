@@ -18,12 +18,14 @@ __all__ = [
     "align_covariates",
     "align_static",
     "is_long",
+    "named",
     "parse_frequency",
     "read_frame",
     "read_long",
     "split_long",
     "to_frame",
     "to_long",
+    "to_long_beside",
 ]
 
 ID, TIME, TARGET = "unique_id", "ds", "y"
@@ -62,6 +64,9 @@ class FrameForm:
             return pd.DataFrame(values[:, 0], index=index, columns=list(labels))
         columns = pd.MultiIndex.from_product([self.columns, list(labels)])
         return pd.DataFrame(values.reshape(len(values), -1), index=index, columns=columns)
+
+    def beside(self, values: NDArray, name: str) -> Any:
+        return pd.Series(values, index=self.index(len(values), -len(values)), name=name)
 
     def times(self, first: int, n_steps: int) -> NDArray[np.datetime64] | None:
         if isinstance(self.step, int):
@@ -323,6 +328,20 @@ def to_long(forms: Sequence[Any], names: Sequence[Any], arrays: Sequence[Array],
         columns = {TARGET: array[:, 0]} if labels is None else {label: array[:, 0, j] for j, label in enumerate(labels)}
         frames.append(pd.DataFrame({ID: [name] * len(array), TIME: index, **columns}))
     return pd.concat(frames, ignore_index=True)
+
+
+def to_long_beside(forms: Sequence[Any], names: Sequence[Any], arrays: Sequence[NDArray], column: str) -> Any:
+    """A value for each time step of several series, in long format."""
+    frames = [
+        pd.DataFrame({ID: [name] * len(array), TIME: form.index(len(array), -len(array)), column: array})
+        for form, name, array in zip(forms, names, arrays, strict=True)
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def named(values: NDArray, names: Sequence[Any], name: str) -> Any:
+    """A value for each of several series."""
+    return pd.Series(values, index=pd.Index(names, name=ID), name=name)
 
 
 def to_frame(columns: dict[str, Any], index: Any, index_name: str) -> Any:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -172,6 +173,22 @@ class Preparation:
                 *(_moments([part[:, k] for part in inside]) for k in range(inside[0].shape[1])), strict=True
             )
             self.covariate_location, self.covariate_scale = np.array(location), np.array(scale)
+
+    def share_scales(self, panel: Panel) -> None:
+        """Give all series one location and scale, the moments of all of them together."""
+        levels = self.levels(panel)
+        for k in range(self.n_targets):
+            parts = [levels[panel.rows(number), k] for number in range(len(panel))]
+            for lag in self.settings.lags:
+                parts = [part[lag:] - part[:-lag] for part in parts]
+            self.location[:, k], self.scale[:, k] = _moments(parts)
+
+    def for_series(self, n_series: int) -> Preparation:
+        """The same preparation for other series, with the scales of the first of these: those that all share."""
+        other = copy(self)
+        first = np.zeros(n_series, dtype=np.int64)
+        other.location, other.scale, other.static = self.location[first], self.scale[first], self.static[first]
+        return other
 
     def _location_and_scale(self, values: Array) -> tuple[float, float]:
         settings = self.settings

@@ -36,6 +36,9 @@ class Form(Protocol):
     def table(self, values: Array, labels: Sequence[Any]) -> Any:
         """The container for values (n_steps, n_targets, n_labels)."""
 
+    def beside(self, values: NDArray, name: str) -> Any:
+        """The container for one value (n_steps,) of each of the last time steps of the series itself."""
+
     def times(self, first: int, n_steps: int) -> NDArray[np.datetime64] | None:
         """Time stamps of the steps from number `first` on, 0 being the one that follows; None if there are none."""
 
@@ -64,6 +67,9 @@ class ArrayForm:
 
     def table(self, values: Array, labels: Sequence[Any]) -> Array:
         return values[:, 0] if self.single_target else values
+
+    def beside(self, values: NDArray, name: str) -> NDArray:
+        return values
 
     def times(self, first: int, n_steps: int) -> None:
         return None
@@ -148,6 +154,23 @@ class Panel:
         rendered = [form.point(array) if labels is None else form.table(array, labels) for form, array in pairs]
         return rendered[0] if self.container == "one" else rendered
 
+    def render_beside(self, arrays: Sequence[NDArray], name: str) -> Any:
+        """A value for each time step of every series, in the container that the series came in."""
+        if self.container == "long":
+            from numrnn.forecasting.frames import to_long_beside
+
+            return to_long_beside(self.forms, self.names, arrays, name)
+        rendered = [form.beside(array, name) for form, array in zip(self.forms, arrays, strict=True)]
+        return rendered[0] if self.container == "one" else rendered
+
+    @property
+    def frequency(self) -> Any:
+        """The frequency of the time stamps, by which pieces too short to tell it are read; None if there is none."""
+        form = self.forms[0]
+        step = getattr(form, "step", None)
+        is_period = type(getattr(form, "last", None)).__name__ == "Period"
+        return step if hasattr(step, "freqstr") and not is_period else None
+
     def tail(self, n_rows: int) -> Panel:
         """The last rows of every series, copied: the rest of the memory is let go."""
         kept = np.minimum(self.lengths, n_rows)
@@ -175,6 +198,27 @@ class Panel:
             if observed.any():
                 last[k] = column[len(column) - 1 - int(np.argmax(observed))]
         return last
+
+    def ordered(self, names: list[Any]) -> Panel:
+        """The same series in the order of the names.
+
+        Raises
+        ------
+        ValueError
+            If these are the names of other series.
+        """
+        if sorted(self.names, key=str) != sorted(names, key=str):
+            raise ValueError(f"expected the series {names}, got {self.names}")
+        order = [self.names.index(name) for name in names]
+        return replace(
+            self,
+            starts=self.starts[order],
+            lengths=self.lengths[order],
+            forms=[self.forms[number] for number in order],
+            names=list(names),
+            before=self.before[order],
+            n_hidden=self.n_hidden[order],
+        )
 
     def follow(self, other: Panel) -> list[Any]:
         """Forms at the end of the continuation of every series, which must begin where the series ends."""

@@ -99,7 +99,7 @@ class Windows:
         self.order = order
         sizes = np.maximum(np.asarray(last, dtype=np.int64) - self.first, 0)
         self._offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        self.total_weight = float(len(self)) if not prepared.has_missing else self._observed_share()
+        self.total_weight = self._weigh()
 
     def __len__(self) -> int:
         return int(self._offsets[-1])
@@ -118,7 +118,7 @@ class Windows:
     def reorder(self, order: NDArray[np.int64] | None) -> Windows:
         if order is None:
             return self
-        other = Windows.__new__(Windows)
+        other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__, order=order)
         return other
 
@@ -143,8 +143,10 @@ class Windows:
         targets = np.ascontiguousarray(targets.reshape(len(series), -1), dtype=prepared.rows.dtype)
         return prepared.windows(series, ends), targets, weights
 
-    def _observed_share(self) -> float:
+    def _weigh(self) -> float:
         """Sum of the shares of targets that are not missing."""
+        if not self.prepared.has_missing:
+            return float(len(self))
         panel, block = self.prepared.panel, self.prepared.preparation.settings.block
         total = 0.0
         for number, size in enumerate(np.diff(self._offsets)):

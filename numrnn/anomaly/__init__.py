@@ -1,0 +1,7 @@
+"""Anomalies in time series and in sequences of symbols."""
+
+from __future__ import annotations
+
+from numrnn.anomaly.detector import RNNAnomalyDetector
+
+__all__ = ["RNNAnomalyDetector"]
