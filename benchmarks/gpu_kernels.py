@@ -109,7 +109,7 @@ def surrounding_kernels() -> Iterator[Kernel]:
 def recurrent_kernels(capability: tuple[int, int], everything: bool) -> Iterator[Kernel]:
     """The recurrent kernels of every cell, as the rule chooses them."""
     from numrnn.kernels.cuda.geometry import Device, choose_geometry
-    from numrnn.kernels.cuda.recurrent import kernel_function, kernel_types, most_weights
+    from numrnn.kernels.cuda.recurrent import kernel_function, kernel_types, register_budget
 
     sizes, batches = ((32, 64, 128, 256, 512, 1024), (1, 32, 128, 512)) if everything else ((32, 256), (1, 128))
     seen = set()
@@ -118,7 +118,7 @@ def recurrent_kernels(capability: tuple[int, int], everything: bool) -> Iterator
             for size in sizes if dtype == "float32" else sizes[:1]:
                 for n in batches if dtype == "float32" else batches[-1:]:
                     for backward in (False, True):
-                        device = Device(*DEVICES[capability], most_weights(capability))
+                        device = Device(*DEVICES[capability], *register_budget(capability))
                         item = np.dtype(dtype).itemsize
                         choice = choose_geometry(cell, backward, size, item, n, 1, device)
                         key = cell, dtype, size, backward, choice and choice[0]

@@ -43,11 +43,14 @@ class Device:
     most_weights : int
         Registers in which a thread may keep weights, whatever the block; the assembler for devices before Hopper needs
         more of the others.
+    most_threads : int
+        Of a block, for the same reason.
     """
 
     n_multiprocessors: int = 132
     shared_bytes: int = 48 * 1024
     most_weights: int = 96
+    most_threads: int = 512
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ def _candidates(cell_name, backward, hidden_size, itemsize, n_sequences, n_direc
                 continue
             for threads, most_weights, most in ((4, 128, 144),) if SIMULATED else _REGISTERS:
                 units = threads // lanes * units_each
-                if lanes > threads or weights > min(most_weights, device.most_weights):
+                if lanes > threads or weights > min(most_weights, device.most_weights) or threads > device.most_threads:
                     continue
                 # Not more threads than there are units for, in whole warps.
                 units = min(units, _up(hidden_size, units_each))

@@ -67,9 +67,9 @@ __all__ = [
     "columns_of",
     "kernel_function",
     "kernel_types",
-    "most_weights",
     "move_states",
     "recurrent_kernel",
+    "register_budget",
     "this_device",
 ]
 
@@ -619,9 +619,9 @@ def recurrent_kernel(cell_name: str, hidden_size: int, dtype_name: str, backward
     return cuda.jit(signature, launch_bounds=(geometry.threads, 1))(function)
 
 
-def most_weights(capability: Any) -> int:
-    """For how many weights of a thread kernels compile without registers in memory; see the table in docs/gpu.md."""
-    return 96 if tuple(capability) >= (9, 0) else 32
+def register_budget(capability: Any) -> tuple[int, int]:
+    """Weights of a thread and threads of a block up to which kernels compile without spills; see docs/gpu.md."""
+    return (96, 512) if tuple(capability) >= (9, 0) else (32, 256)
 
 
 def this_device() -> Device:
@@ -630,7 +630,7 @@ def this_device() -> Device:
         return Device(4, 4096)
     device = cuda.get_current_device()
     most = getattr(device, "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN", None) or 48 * 1024
-    return Device(device.MULTIPROCESSOR_COUNT, int(most) - 1024, most_weights(device.compute_capability))
+    return Device(device.MULTIPROCESSOR_COUNT, int(most) - 1024, *register_budget(device.compute_capability))
 
 
 @cache
