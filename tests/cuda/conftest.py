@@ -6,6 +6,7 @@ The variable must be set before Numba is imported, so that the simulator has a p
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import pytest
 from numrnn.kernels.cuda.availability import why_unavailable
 
 FOLDER = Path(__file__).parent
+
+# Without the extra `cuda` the kernels cannot be imported.
+collect_ignore_glob = [] if importlib.util.find_spec("numba_cuda") else ["test_*.py"]
 
 
 def pytest_collection_modifyitems(items):
