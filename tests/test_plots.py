@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from numrnn import LSTM, RNNClassifier, RNNForecaster, inspection
+from numrnn import LSTM, RNNAnomalyDetector, RNNClassifier, RNNForecaster, inspection
 from numrnn.plots import (
     AnomalyScoresDisplay,
     AttentionDisplay,
@@ -255,6 +256,34 @@ def test_anomaly_scores():
             AnomalyScoresDisplay.from_scores(*arguments, **options)
     with pytest.raises(ValueError, match="ax must be two axes"):
         AnomalyScoresDisplay(values, scores).plot(ax=axes[0])
+
+
+def test_anomaly_scores_of_a_detector(rng):
+    x = np.sin(2 * np.pi * np.arange(120) / 10) + 0.05 * rng.normal(size=120)
+    x[100] += 3
+    detector = RNNAnomalyDetector((4,), window_length=10, max_iter=2, tol=0.0, random_state=0, n_jobs=1)
+    with pytest.raises(NotFittedError):
+        AnomalyScoresDisplay.from_estimator(detector, x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        detector.fit(x)
+    display = AnomalyScoresDisplay.from_estimator(detector, x, unit="°C")
+    assert display.axes_[0].get_title() == "RNNAnomalyDetector"
+    drawn = display.lines_[1].get_ydata()
+    assert np.isnan(drawn[:10]).all()
+    np.testing.assert_array_equal(drawn[10:], -detector.score_samples(x)[10:])
+    found = np.flatnonzero(detector.predict(x) == -1)
+    assert len(found)
+    np.testing.assert_array_equal(display.anomalies_.get_offsets()[:, 0], found)
+    series = pd.Series(x, pd.date_range("2024-01-01", periods=120, freq="h"))
+    display = AnomalyScoresDisplay.from_estimator(detector, series, name="a sensor")
+    np.testing.assert_array_equal(display.time, series.index.to_numpy())
+    assert display.axes_[0].get_title() == "a sensor"
+    for several in (x.reshape(4, 30, 1), [x[:50], x[50:]], [x[:60], x[60:]]):
+        with pytest.raises(ValueError, match="one series of one number per time step"):
+            AnomalyScoresDisplay.from_estimator(detector, several)
+    with pytest.raises(ValueError, match=r'a detector with level="step"'):
+        AnomalyScoresDisplay.from_estimator(detector.set_params(level="sequence"), x)
 
 
 # ------------------------------------------------------------------------------------------------------- inspection

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from numrnn.kernels.cpu.sampling import SYMBOLS
 from numrnn.language import RNNLanguageModel
 from numrnn.text import UNKNOWN
+from numrnn.training.loop import TrainingState
 
 __all__ = ["SymbolScorer", "sequences_of"]
 
@@ -67,11 +68,11 @@ class SymbolScorer:
 
     def start(self) -> tuple[Array, Ids]:
         """The state before a sequence, and the symbol before its first one, if there is such a thing."""
-        return self.model._compile().initial_state(), np.array(self.model._boundary(), dtype=np.int64)
+        return self.model._compile().initial_state(), np.array(self.model._vocabulary.boundary, dtype=np.int64)
 
     def ids(self, sequence: Any) -> Ids:
-        index = self.model._index
-        return np.array([index.get(symbol, UNKNOWN) for symbol in self.model._split(sequence)], dtype=np.int64)
+        vocabulary = self.model._vocabulary
+        return vocabulary.ids_or_unknown(vocabulary.split(sequence))
 
     def log_likelihoods(self, ids: Ids, state: Array, before: Ids) -> Array:
         """Of every symbol, NaN for the first one if none is before it; `state` is changed to that before the last."""
@@ -80,7 +81,8 @@ class SymbolScorer:
         whole = np.concatenate([before, ids])
         values = np.empty(max(len(whole) - 1, 0))
         if len(values):
-            read(compiled.parameters, state, whole, np.empty(compiled.n_outputs), np.empty(1), values)
+            logits, shares = np.empty(compiled.n_outputs), np.empty(compiled.n_outputs)
+            read(compiled.parameters, state, whole, logits, shares, np.empty(1), values)
         values = np.concatenate([np.full(len(ids) - len(values), np.nan), values])
         if not self.model._knows_unknown:
             values[ids == UNKNOWN] = self.unseen
@@ -101,8 +103,8 @@ class SymbolScorer:
             raise ValueError("its parts do not fit together")
         model.symbols_, model._several, model._network = symbols, several, network
         model._knows_unknown, model._frequencies = bool(plain["_knows_unknown"]), plain["_frequencies"]
-        model._index = {symbol: 1 + i for i, symbol in enumerate(symbols[1 : n - several])}
-        model._compiled = None
+        model.validation_scores_ = None  # the detector has them
+        model._restore(TrainingState(), None)
         scorer = cls(model)
         scorer.unseen = float(plain["unseen"])
         return scorer

@@ -69,7 +69,7 @@ class Vocabulary:
             If one is unknown, and unknown symbols have no meaning.
         """
         symbols = self.split(text)
-        ids = np.array([self._numbers.get(symbol, UNKNOWN) for symbol in symbols], dtype=np.int64)
+        ids = self.ids_or_unknown(symbols)
         if not self.knows_unknown:
             unknown = np.flatnonzero(ids == UNKNOWN)
             if len(unknown):
@@ -79,6 +79,10 @@ class Vocabulary:
                     "max_features makes a model that knows unknown symbols"
                 )
         return ids
+
+    def ids_or_unknown(self, symbols: Any) -> NDArray[np.int64]:
+        """Numbers of symbols, `UNKNOWN` for those that are unknown."""
+        return np.array([self._numbers.get(symbol, UNKNOWN) for symbol in symbols], dtype=np.int64)
 
     def text_of(self, ids: NDArray[np.int64]) -> Any:
         """A string if the symbols are strings, else a list."""

@@ -21,7 +21,7 @@ __all__ = ["AnomalyScoresDisplay"]
 class AnomalyScoresDisplay:
     """A series above its anomaly scores, on one axis of time.
 
-    Make it with `from_scores`.
+    Make it with `from_estimator` or `from_scores`.
 
     Parameters
     ----------
@@ -97,6 +97,73 @@ class AnomalyScoresDisplay:
         self.threshold = threshold
         self.name = name
         self.unit = unit
+
+    @classmethod
+    def from_estimator(
+        cls,
+        detector: Any,
+        X: Any,
+        *,
+        truth: ArrayLike | None = None,
+        time: ArrayLike | None = None,
+        name: str | None = None,
+        unit: str | None = None,
+        ax: Any = None,
+        **line_kw: Any,
+    ) -> AnomalyScoresDisplay:
+        """Draw a series and what a detector says of it.
+
+        The score is minus that of `score_samples`, the threshold minus `offset_`; the marked time steps are those of
+        which `predict` says -1.
+
+        Parameters
+        ----------
+        detector : RNNAnomalyDetector
+            Fitted, with ``level="step"``.
+        X : array-like of shape (n_timesteps,), Series, or DataFrame of one column
+            The series. Its first time steps, which cannot be judged, have no score in the plot.
+        truth, time, unit, ax, **line_kw
+            As for `from_scores`.
+        name : str or None, default=None
+            Title of the plot; the name of the detector's class if None.
+
+        Returns
+        -------
+        display : AnomalyScoresDisplay
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the detector is not fitted.
+        ValueError
+            If X is not one series of one number, or the detector judges whole sequences or symbols.
+        ImportError
+            If Matplotlib is not installed.
+        """
+        if detector.level != "step" or detector.method == "likelihood":
+            raise ValueError(
+                'a detector with level="step" of series of numbers was expected, got '
+                f"level={detector.level!r}, method={detector.method!r}"
+            )
+        scores = detector.score_samples(X)
+        index = getattr(scores, "index", None) if hasattr(scores, "dtype") else None
+        # A detector with a frequency has scores of times that are missing in X, too.
+        values = X if index is None else X.reindex(index)
+        if isinstance(scores, list) or np.ndim(scores) != 1 or np.size(values) != np.size(scores):
+            raise ValueError("X must be one series of one number per time step")
+        values = np.asarray(values, dtype=np.float64).reshape(-1)
+        badness = -np.asarray(scores, dtype=np.float64)
+        badness[: detector.n_unjudged_] = np.nan
+        display = cls(
+            values,
+            badness,
+            threshold=-detector.offset_,
+            truth=truth,
+            time=index if time is None else time,
+            name=type(detector).__name__ if name is None else name,
+            unit=unit,
+        )
+        return display.plot(ax=ax, **line_kw)
 
     @classmethod
     def from_scores(
