@@ -87,11 +87,12 @@ DOORS = {
     "joblib": ("numrnn.estimators",),
     "threadpoolctl": ("numrnn.training",),
     "matplotlib": ("numrnn.plots",),
-    "pandas": ("numrnn.forecasting.frames", "numrnn.commands.tables"),
+    "pandas": ("numrnn.forecasting.frames", "numrnn.forecasting.sktime", "numrnn.commands.tables"),
     "pyarrow": ("numrnn.commands.tables",),
     "cupy": ("numrnn.kernels.cuda.blas",),
     "safetensors": ("numrnn.persistence",),
     "sentencepiece": ("numrnn.estimators.subwords",),
+    "sktime": ("numrnn.forecasting.sktime",),
     "tqdm": ("numrnn.training.progress",),
 }
 
