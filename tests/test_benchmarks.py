@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
 import sys
 from pathlib import Path
@@ -83,3 +84,25 @@ kernel:
 """
     (loop,) = assembly.innermost_loops(text)
     assert loop == assembly.Loop(".LBB0_2", 8, fma=2, arithmetic=1, divisions=1, estimates=0, reads=2, writes=1)
+
+
+def test_scaling_is_measured_beside_a_model_and_drawn(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    scaling = importlib.import_module("benchmarks.scaling")
+    record, image = tmp_path / "scaling.json", tmp_path / "scaling.png"
+    assert scaling.main(["--quick", "--json", str(record), "--plot", str(image)]) == 0
+    results = json.loads(record.read_text())
+    # Three sizes with two values each, two modes, two numbers of threads.
+    assert len(results["rows"]) == 24 == capsys.readouterr().out.count("\n| (") - 1
+    assert all(0 < row["measured_ms"] < math.inf and 0 < row["model_ms"] < math.inf for row in results["rows"])
+    assert image.read_bytes().startswith(b"\x89PNG")
+
+
+def test_model_of_the_cost_adds_products_activations_calls_and_steps():
+    scaling = importlib.import_module("benchmarks.scaling")
+    workloads = importlib.import_module("benchmarks.suite.workloads")
+    costs = scaling.Costs(1e9, 1e-9, {"forward": 1e-6, "training": 2e-6}, {"forward": 1e-7, "training": 3e-7})
+    size = workloads.Size(2, 10, 3, 5)
+    products, units = 2 * 2 * 10 * 4 * 5 * (3 + 5), 2 * 10 * 5
+    assert costs.seconds(size, "forward") == pytest.approx((products + units) * 1e-9 + 1e-6 + 10e-7)
+    assert costs.seconds(size, "training", 2) == pytest.approx((3 * products + units) / 2 * 1e-9 + 2e-6 + 30e-7)
