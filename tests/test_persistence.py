@@ -165,7 +165,7 @@ def test_what_cannot_be_written(tmp_path, make, message):
 
 def test_only_estimators_are_saved(tmp_path):
     with pytest.raises(
-        TypeError, match=r"expected a model of type RNNClassifier, RNNForecaster, RNNLanguageModel, .*, got dict"
+        TypeError, match=r"expected a model of type RNNAnomalyDetector, RNNClassifier, .*, RNNTagger, got dict"
     ):
         persistence.save({}, tmp_path / "m")
 

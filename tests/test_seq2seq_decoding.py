@@ -218,7 +218,7 @@ def test_a_share_of_the_inputs_is_sampled():
     assert not changed[:, 0].any()
     # Some predictions happen to be right.
     assert 0.1 < changed[:, 1:].mean() <= 0.35
-    assert network.uses_dropout
+    assert network.uses_random_numbers
     expected = network.expected(batch.targets)
     losses = [network.loss_and_gradient(batch, expected, dropout_seed=seed) for seed in (1, 1, 2)]
     assert losses[0] == losses[1] != losses[2]

@@ -232,6 +232,8 @@ def test_an_interrupt_does_not_leave_tasks_running(tmp_path):
     script = """
 import os, signal, threading, time
 from numrnn.workers import Workers
+# Programs in the background of a shell are started with the signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 finished, begun = [], threading.Event()
 def long():
     begun.set()

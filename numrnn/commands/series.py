@@ -146,6 +146,9 @@ def _check_order(table: Table, index: Any, names: list[str] | None, frequency: s
 
     The forecaster looks at this, too, but knows no rows.
     """
+    # Not before there is pandas.
+    from numrnn.forecasting.frames import infer_frequency
+
     series = np.zeros(len(index), dtype=np.int64) if names is None else pandas.factorize(np.array(names))[0]
     for number in range(series.max() + 1):
         rows = np.flatnonzero(series == number)
@@ -161,7 +164,7 @@ def _check_order(table: Table, index: Any, names: list[str] | None, frequency: s
                 f"{table.name}: the time {now}{whose} in {table.place(row)} {what}; rows must be in the order of time"
             )
         regular = len(times) < 3 or (steps == steps[0]).all()
-        if frequency is None and not regular and (not hasattr(times, "freq") or pandas.infer_freq(times) is None):
+        if frequency is None and not regular and (not hasattr(times, "freq") or infer_frequency(times) is None):
             usual = pandas.Series(steps).mode().iloc[0]
             first = int(np.argmax(np.asarray(steps != usual)))
             row = int(rows[first + 1])

@@ -17,6 +17,7 @@ __all__ = [
     "FrameForm",
     "align_covariates",
     "align_static",
+    "infer_frequency",
     "is_long",
     "named",
     "parse_frequency",
@@ -179,6 +180,15 @@ def _steps(index: Any, frequency: Any, what: str) -> tuple[Any, Any]:
     return step, index
 
 
+def infer_frequency(index: Any) -> Any:
+    """The frequency of time stamps, a string or an offset; None if they have none, or are fewer than three."""
+    if len(index) < 3:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the type that later versions of pandas return: both will do
+        return pd.infer_freq(index)
+
+
 def _datetime_steps(index: Any, frequency: Any, what: str) -> tuple[Any, Any]:
     if frequency is not None:
         full = pd.date_range(index[0], index[-1], freq=frequency)
@@ -192,9 +202,7 @@ def _datetime_steps(index: Any, frequency: Any, what: str) -> tuple[Any, Any]:
         return frequency, full
     if index.freq is not None:
         return index.freq, index
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the type that later versions of pandas return: both will do
-        inferred = pd.infer_freq(index) if len(index) > 2 else None
+    inferred = infer_frequency(index)
     if inferred is not None:
         return pd.tseries.frequencies.to_offset(inferred), index
     if len(index) < 3:
