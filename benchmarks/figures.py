@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.peers.contests import contests, is_installed, thread_counts
 from benchmarks.peers.report import describe_machine
 from benchmarks.peers.timing import OURS, compare
-from benchmarks.suite.cold_start import PUBLIC_NAMES, first_fit, time_import
+from benchmarks.suite.cold_start import PUBLIC_NAMES, first_fit, seconds_of_import
 from benchmarks.suite.machine import describe, fma_peak
 from benchmarks.suite.prediction import percentile
 from benchmarks.suite.workloads import CELLS, HEADLINE, Size, make_input, make_layer
@@ -30,8 +30,8 @@ _SIZE_OF_STEP = Size(1, 1, 16, 32)
 
 def _start(repeats: int) -> Iterator[tuple[str, str]]:
     for statement in ("import numrnn", PUBLIC_NAMES):
-        time_import(statement)
-        seconds = statistics.median(time_import(statement) for _ in range(repeats))
+        seconds_of_import(statement)
+        seconds = statistics.median(seconds_of_import(statement) for _ in range(repeats))
         yield f"`{statement}`", f"{seconds:.2f} s"
     with tempfile.TemporaryDirectory() as cache:
         cold = first_fit(cache)["fit"]

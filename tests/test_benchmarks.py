@@ -106,3 +106,15 @@ def test_model_of_the_cost_adds_products_activations_calls_and_steps():
     products, units = 2 * 2 * 10 * 4 * 5 * (3 + 5), 2 * 10 * 5
     assert costs.seconds(size, "forward") == pytest.approx((products + units) * 1e-9 + 1e-6 + 10e-7)
     assert costs.seconds(size, "training", 2) == pytest.approx((3 * products + units) / 2 * 1e-9 + 2e-6 + 30e-7)
+
+
+def test_the_page_names_every_command_and_every_module_of_the_suite():
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    folder = ROOT / "benchmarks"
+    scripts = [path for path in folder.rglob("*.py") if '__name__ == "__main__"' in path.read_text(encoding="utf-8")]
+    assert len(scripts) >= 8
+    for path in scripts:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        assert f"python -m {'.'.join(part for part in parts if part != '__main__')}" in page, path
+    for name in set(SUITE) - {"machine", "workloads"}:
+        assert f"| `{name}` |" in page

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .workloads import CELLS, few
 
-__all__ = ["FIRST_FIT", "PUBLIC_NAMES", "first_fit", "run_python", "time_import"]
+__all__ = ["FIRST_FIT", "PUBLIC_NAMES", "first_fit", "run_python", "seconds_of_import"]
 
 PUBLIC_NAMES = "from numrnn import GRU, LSTM, RNN, RNNClassifier, RNNRegressor"
 
@@ -54,7 +54,7 @@ def run_python(code: str, **environment: str) -> str:
     return done.stdout
 
 
-def time_import(statement: str = "import numrnn") -> float:
+def seconds_of_import(statement: str = "import numrnn") -> float:
     """Seconds that an import takes in a fresh process."""
     return float(run_python(_TIME_IMPORT.format(statement=statement)))
 
@@ -75,10 +75,10 @@ class Import:
     timeout = 120.0
 
     def setup(self, statement: str) -> None:
-        time_import(statement)  # the files are in memory, and their bytecode on the disk
+        seconds_of_import(statement)  # the files are in memory, and their bytecode on the disk
 
     def track_import(self, statement: str) -> float:
-        return sorted(time_import(statement) for _ in range(3))[1]
+        return sorted(seconds_of_import(statement) for _ in range(3))[1]
 
     track_import.unit = "s"  # type: ignore[attr-defined]
 
