@@ -286,6 +286,9 @@ def run(task: Task, report: Callable[[str], None] = print) -> dict[str, Any]:
             seconds = perf_counter() - begin
             np.testing.assert_array_equal(result.observed, origins.observed)
             measured = {key: values.tolist() for key, values in result.metrics.items()}
+            if result.lower is not None:
+                measured["below"] = (result.observed < result.lower).mean(axis=0).tolist()
+                measured["above"] = (result.observed > result.upper).mean(axis=0).tolist()
             runs.append({**measured, "seconds": seconds})
             report(
                 f"{task.name}, {label}, seed {seed}: MAE {np.mean(measured['mae']):.4g}, RMSE "
@@ -339,6 +342,14 @@ def table(record: dict[str, Any]) -> str:
             cells[-1] = f"**{cells[-1]}**"
         cells.append(f"{100 * np.mean(measured['coverage']):.1f} %" if "coverage" in measured else "")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    timed = {name: one["processor_seconds_of_epoch"] for name, one in record["methods"].items()
+             if "processor_seconds_of_epoch" in one}  # fmt: skip
+    if timed:
+        seconds = (
+            f"{name}, {one['n_windows']:,} windows: {1000 * one['numrnn']:.2g} ms ({1000 * one['pytorch']:.2g} ms)"
+            for name, one in timed.items()
+        )
+        lines += ["", f"An epoch on one thread (in a plain loop of PyTorch): {'; '.join(seconds)}."]
     return "\n".join(lines)
 
 
