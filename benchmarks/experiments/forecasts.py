@@ -346,7 +346,7 @@ def table(record: dict[str, Any]) -> str:
              if "processor_seconds_of_epoch" in one}  # fmt: skip
     if timed:
         seconds = (
-            f"{name}, {one['n_windows']:,} windows: {1000 * one['numrnn']:.2g} ms ({1000 * one['pytorch']:.2g} ms)"
+            f"{name}, {one['n_windows']:,} windows: {1000 * one['numrnn']:.3g} ms ({1000 * one['pytorch']:.3g} ms)"
             for name, one in timed.items()
         )
         lines += ["", f"An epoch on one thread (in a plain loop of PyTorch): {'; '.join(seconds)}."]
