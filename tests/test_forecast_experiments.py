@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.linear_model import RidgeCV
 
 from numrnn import RNNForecaster
@@ -29,7 +31,9 @@ def toy(forecasts, y, **changes):
     model = RNNForecaster(
         (3,), horizon=2, window_length=4, max_iter=1, calibration_fraction=0.3, random_state=0, **changes
     )
-    return forecasts.Task("toy", "A toy", y, None, 80, 3, 6, {"GRU 3": model}, (1, 2), seeds=1, drift=True)
+    return forecasts.Task(
+        "toy", "A toy", y, None, 80, 3, 6, {"GRU 3": model}, (1, 2), seeds=1, drift=True, statistical=False
+    )
 
 
 def test_a_record_has_every_method_and_becomes_a_table(forecasts, rng, tmp_path):
@@ -100,3 +104,35 @@ def test_an_unknown_task_is_an_error(forecasts, tmp_path, capsys):
     with pytest.raises(SystemExit):
         forecasts.main("toy", lambda data, quick: [], ["nothing", "--data", str(tmp_path)])
     assert "there is no task 'nothing'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_statistical_forecasts_are_those_of_each_series_up_to_the_origin(forecasts, anew, rng):
+    models = pytest.importorskip("statsforecast.models")
+    y = np.exp(rng.normal(size=120) / 5).cumsum() / np.arange(5, 125)
+    task = dataclasses.replace(toy(forecasts, y, transformation="log"), statistical=True, anew=anew)
+    methods = forecasts.run(task, report=lambda text: None)["methods"]
+    label = ", fitted anew every time" if anew else ""
+    assert f"AutoARIMA, season of 6{label}" in methods
+    measured = methods[f"AutoETS, season of 6{label}"]
+    fitted = models.AutoETS(season_length=6).fit(np.log(y[:80]))
+    errors, inside = [], []
+    for end in range(80, 119, 3):
+        known = np.log(y[:end])
+        model = models.AutoETS(season_length=6)
+        result = model.forecast(known, 2, level=[90]) if anew else fitted.forward(known, 2, level=[90])
+        errors.append(np.abs(np.exp(result["mean"]) - y[end : end + 2]))
+        inside.append((np.exp(result["lo-90"]) <= y[end : end + 2]) & (y[end : end + 2] <= np.exp(result["hi-90"])))
+    np.testing.assert_allclose(measured["mae"], np.mean(errors, axis=0))
+    np.testing.assert_allclose(measured["coverage"], np.mean(inside, axis=0))
+    assert measured["processor_seconds_of_fit"] > 0
+
+
+def test_times_are_those_of_one_network_in_both_libraries(forecasts, rng):
+    pytest.importorskip("torch")
+    task = toy(forecasts, rng.normal(size=120).cumsum() + 20)
+    times = forecasts._times(next(iter(task.models.values())), task, n_epochs=2)
+    assert times["numrnn"] > 0 and times["pytorch"] > 0
+    assert times["n_windows"] == 80 - 4 - 2 + 1
+    quantiles = clone(next(iter(task.models.values()))).set_params(loss="quantile")
+    assert forecasts._times(quantiles, task) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import re
 import warnings
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from numrnn.forecasting import metrics
 from numrnn.forecasting.preparation import Preparation
 from numrnn.forecasting.series import read_covariates, read_panel
 from numrnn.forecasting.windows import Prepared, Windows
+from numrnn.training.loop import TrainingState, train
 
 __all__ = ["Task", "main", "run"]
 
@@ -58,6 +60,11 @@ class Task:
     seeds : int, default=3
     drift : bool, default=False
         Whether the naive forecast with drift is made, too.
+    statistical : bool, default=True
+        Whether AutoETS and AutoARIMA are fitted, too, where statsforecast is installed.
+    anew : bool, default=False
+        Whether these two are fitted anew at every origin, for short series that change with every year. Else they are
+        fitted to the training part, as the networks are.
     """
 
     name: str
@@ -71,6 +78,8 @@ class Task:
     shown: Sequence[int]
     seeds: int = 3
     drift: bool = False
+    statistical: bool = True
+    anew: bool = False
 
 
 @dataclass
@@ -93,7 +102,7 @@ class _Origins:
         }
 
 
-def _prepare(model: RNNForecaster, task: Task) -> tuple[Prepared, Any]:
+def _prepare(model: RNNForecaster, task: Task, dtype: Any = "float64") -> tuple[Prepared, Any]:
     """The series as the forecaster reads them, with the scales of the training part."""
     panel = read_panel(task.y, None, "mask")
     names = None
@@ -101,7 +110,7 @@ def _prepare(model: RNNForecaster, task: Task) -> tuple[Prepared, Any]:
         covariates, names = read_covariates(task.X, panel)
         panel.covariates = np.concatenate(covariates)
     settings = model._settings(panel, names)
-    preparation = Preparation(settings, panel.head(task.initial), None, np.dtype("float64"))
+    preparation = Preparation(settings, panel.head(task.initial), None, np.dtype(dtype))
     return Prepared(preparation, panel), settings
 
 
@@ -143,6 +152,104 @@ def _drift(prepared: Prepared, task: Task, origins: _Origins) -> Array:
     return prepared.preparation.restore(last[:, np.newaxis] + changes[origins.series][:, np.newaxis] * steps)
 
 
+def _statistical(prepared: Prepared, task: Task, origins: _Origins, report: Callable[[str], None]) -> dict[str, Any]:
+    """Exponential smoothing and ARIMA, chosen by AICc and fitted to the training part of each series by itself.
+
+    They are given what the networks are given: values after the transformation, gaps filled with the value before, and
+    ARIMA the covariates, if all of them are known for the future. At every origin the fitted model goes on with what
+    was observed up to it, as the networks do, or is fitted anew. Both are given seasons of up to 24 steps.
+    """
+    from statsforecast.models import AutoARIMA, AutoETS
+
+    panel, horizon = prepared.panel, origins.observed.shape[1]
+    levels, restore = prepared.levels[:, 0], prepared.preparation.restore
+    season = task.seasonality if task.seasonality <= 24 else 1
+    known = panel.covariates is not None and not prepared.preparation.settings.past
+    methods: dict[str, Any] = {}
+    for name, make, reads in (("AutoETS", AutoETS, False), ("AutoARIMA", AutoARIMA, known)):
+        bounds = np.empty((*origins.observed.shape, 3))
+        seconds = 0.0
+        for number in range(len(panel)):
+            rows = panel.rows(number)
+            y, X = levels[rows], panel.covariates[rows] if reads and panel.covariates is not None else None
+            begin = process_time()
+            model = make(season_length=season).fit(y[: task.initial], None if X is None else X[: task.initial])
+            seconds += process_time() - begin
+            for place in np.flatnonzero(origins.series == number):
+                now = origins.ends[place] + 1
+                covariates = {} if X is None else {"X": X[:now], "X_future": X[now : now + horizon]}
+                if task.anew:
+                    result = model.forecast(y[:now], horizon, level=[90], **covariates)
+                else:
+                    result = model.forward(y[:now], horizon, level=[90], **covariates)
+                bounds[place] = np.stack([result["lo-90"], result["mean"], result["hi-90"]], axis=-1)
+        lower, forecast, upper = np.moveaxis(restore(bounds), -1, 0)
+        measured = {
+            **origins.measure(forecast),
+            "coverage": metrics.coverage(origins.observed, lower, upper, 0).tolist(),
+            "processor_seconds_of_fit": seconds,
+        }
+        label = f"{name}, season of {season}" if season > 1 else name
+        label += ", fitted anew every time" if task.anew else ""
+        methods[f"{label}, with covariates" if reads else label] = measured
+        report(
+            f"{task.name}, {name}: MAE {np.mean(measured['mae']):.4g}, MASE {np.mean(measured['mase']):.3f}, coverage "
+            f"{np.mean(measured['coverage']):.3f}, fit {seconds:.2f} s"
+        )
+    return methods
+
+
+def _times(model: RNNForecaster, task: Task, n_epochs: int = 10) -> dict[str, float] | None:
+    """Processor seconds of an epoch on the windows of the training part, ours and a plain loop of PyTorch, one thread.
+
+    Both train the same network on the same minibatches, once to warm up and then as long as is measured.
+    """
+    if not importlib.util.find_spec("torch") or model.loss not in ("squared_error", "absolute_error", "huber"):
+        return None
+    import torch
+
+    from benchmarks.peers.pytorch_training import TorchNetwork, TrainingSettings
+    from benchmarks.peers.pytorch_training import train as train_torch
+
+    one = clone(model).set_params(n_jobs=1, missing="mask")
+    one._random = np.random.RandomState(0)
+    prepared, settings = _prepare(one, task, one.dtype)
+    n_series = len(prepared.panel)
+    first = np.full(n_series, settings.n_history - 1)
+    windows = Windows(prepared, first, np.full(n_series, task.initial - settings.block))
+    sequences, targets, _ = windows.part(0, len(windows))
+    network = one._build_network(prepared.preparation, 0)
+    network.initialize(one._random)
+    peer = TorchNetwork(network)
+    ours = one._training_settings(len(windows))
+
+    def train_ours(epochs: int) -> None:
+        with network.workers:
+            train(network, windows, **ours, learning_rate="constant", max_iter=epochs, tol=0.0, n_iter_no_change=epochs,
+                  state=TrainingState())  # fmt: skip
+
+    def train_peer(epochs: int) -> None:
+        plain = TrainingSettings(
+            model.loss, one.solver, lambda epoch: one.learning_rate_init, ours["batch_size"], epochs, one.alpha,
+            one.max_grad_norm,
+        )  # fmt: skip
+        # What is missing has no weight in ours. It counts as a mean here, which takes as long.
+        train_torch(peer, sequences, np.nan_to_num(targets), plain, np.random.RandomState(0))
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    seconds = {}
+    try:
+        for name, run_epochs in (("numrnn", train_ours), ("pytorch", train_peer)):
+            run_epochs(1)
+            begin = process_time()
+            run_epochs(n_epochs)
+            seconds[name] = (process_time() - begin) / n_epochs
+    finally:
+        torch.set_num_threads(threads)
+    return {**seconds, "n_windows": len(windows), "batch_size": ours["batch_size"]}
+
+
 def run(task: Task, report: Callable[[str], None] = print) -> dict[str, Any]:
     """Make all forecasts of a task and measure them; the record as it is written."""
     model = next(iter(task.models.values()))
@@ -165,6 +272,8 @@ def run(task: Task, report: Callable[[str], None] = print) -> dict[str, Any]:
         )
     if task.drift:
         methods["naive with drift"] = origins.measure(_drift(prepared, task, origins))
+    if task.statistical and importlib.util.find_spec("statsforecast"):
+        methods |= _statistical(prepared, task, origins, report)
     methods["ridge on the same windows"] = origins.measure(_ridge(prepared, task, origins))
     for label, forecaster in task.models.items():
         runs = []
@@ -177,6 +286,9 @@ def run(task: Task, report: Callable[[str], None] = print) -> dict[str, Any]:
             seconds = perf_counter() - begin
             np.testing.assert_array_equal(result.observed, origins.observed)
             measured = {key: values.tolist() for key, values in result.metrics.items()}
+            if result.lower is not None:
+                measured["below"] = (result.observed < result.lower).mean(axis=0).tolist()
+                measured["above"] = (result.observed > result.upper).mean(axis=0).tolist()
             runs.append({**measured, "seconds": seconds})
             report(
                 f"{task.name}, {label}, seed {seed}: MAE {np.mean(measured['mae']):.4g}, RMSE "
@@ -185,6 +297,10 @@ def run(task: Task, report: Callable[[str], None] = print) -> dict[str, Any]:
             )
         joined = {key: np.mean([one[key] for one in runs], axis=0).tolist() for key in runs[0]}
         methods[label] = {**joined, "runs": runs}
+        times = _times(forecaster, task)
+        if times is not None:
+            methods[label]["processor_seconds_of_epoch"] = times
+            report(f"{task.name}, {label}: an epoch takes {times['numrnn']:.4f} s, PyTorch {times['pytorch']:.4f} s")
     return {
         "name": task.name,
         "title": task.title,
@@ -226,6 +342,14 @@ def table(record: dict[str, Any]) -> str:
             cells[-1] = f"**{cells[-1]}**"
         cells.append(f"{100 * np.mean(measured['coverage']):.1f} %" if "coverage" in measured else "")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    timed = {name: one["processor_seconds_of_epoch"] for name, one in record["methods"].items()
+             if "processor_seconds_of_epoch" in one}  # fmt: skip
+    if timed:
+        seconds = (
+            f"{name}, {one['n_windows']:,} windows: {1000 * one['numrnn']:.3g} ms ({1000 * one['pytorch']:.3g} ms)"
+            for name, one in timed.items()
+        )
+        lines += ["", f"An epoch on one thread (in a plain loop of PyTorch): {'; '.join(seconds)}."]
     return "\n".join(lines)
 
 

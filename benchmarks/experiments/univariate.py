@@ -53,7 +53,7 @@ def tasks(data: Path, quick: bool) -> list[Task]:
     degrees, year = _daily(*_read(data, "daily-min-temperatures"))
     made = [
         Task("airline", "Airline passengers, monthly, 1958 to 1960 after nine years", passengers, None, 108, 1, 12,
-             {"GRU 8 on differences of logarithms": airline}, (1, 6, 12), seeds=5),
+             {"GRU 8 on differences of logarithms": airline}, (1, 6, 12), seeds=5, anew=True),
         Task("sunspots", "Monthly sunspots, the last third", spots, None, 1880, 1, 132,
              {"GRU 32": sunspots, "GRU 32, quantiles": clone(sunspots).set_params(loss="quantile")}, (1, 6, 12)),
         Task("temperatures", "Daily minimum temperatures in Melbourne, the last three years", degrees, year, 2557, 1,
