@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import fields
+
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone, is_outlier_detector
+from sklearn.exceptions import NotFittedError
 
 import numrnn
 from numrnn import RNNAnomalyDetector
@@ -249,3 +254,79 @@ def test_a_constant_series_alarms_when_it_changes():
     x[30] = 6.0
     assert np.isfinite(detector.score_samples(x)).all()
     assert np.flatnonzero(detector.predict(x) == -1)[:1].tolist() == [30]
+
+
+# ------------------------------------------------------------------------------------------ conventions of scikit-learn
+def test_it_is_an_outlier_detector_whose_parameters_can_be_set_and_cloned():
+    detector = detector_of(method="reconstruction", contamination="auto")
+    assert is_outlier_detector(detector)
+    parameters = detector.get_params()
+    assert set(parameters) == {field.name for field in fields(RNNAnomalyDetector)}
+    assert RNNAnomalyDetector(**parameters).get_params() == parameters
+    copy = clone(detector.set_params(cell="gru"))
+    assert copy is not detector
+    assert copy.get_params() == {**parameters, "cell": "gru"}
+    assert "method='reconstruction'" in repr(detector)
+    with pytest.raises(ValueError, match="Invalid parameter 'units'"):
+        detector.set_params(units=3)
+
+
+@pytest.mark.parametrize("method", ["forecast", "reconstruction", "likelihood"])
+def test_fit_predict_is_fit_and_predict_and_changes_neither_data_nor_parameters(method, wave):
+    x = "abcdabce" * 20 if method == "likelihood" else wave
+    before = wave.copy()
+    detector = detector_of(method=method)
+    parameters = detector.get_params()
+    labels = detector.fit_predict(x)
+    np.testing.assert_array_equal(wave, before)
+    assert detector.get_params() == parameters
+    assert labels.shape == (len(x),)
+    assert set(labels) <= {-1, 1}
+    np.testing.assert_array_equal(labels, detector_of(method=method).fit(x).predict(x))
+    np.testing.assert_array_equal(detector.decision_function(x), detector.score_samples(x) - detector.offset_)
+    np.testing.assert_array_equal(labels == -1, detector.decision_function(x) < 0)
+    assert detector.n_features_in_ == 1
+    assert detector.n_iter_ == len(detector.loss_curve_) == 2
+    assert detector.validation_scores_ is None
+    # A second fit forgets the first.
+    np.testing.assert_array_equal(detector.fit(x[: len(x) // 2]).fit_predict(x), labels)
+
+
+def test_before_fit_everything_else_says_so(wave, tmp_path):
+    detector = detector_of()
+    calls = {
+        "score_samples": (wave,),
+        "decision_function": (wave,),
+        "predict": (wave,),
+        "update": (wave,),
+        "reset": (),
+        "save": (tmp_path / "detector.safetensors",),
+    }
+    for name, arguments in calls.items():
+        with pytest.raises(NotFittedError, match="RNNAnomalyDetector instance is not fitted yet"):
+            getattr(detector, name)(*arguments)
+    for attribute in ("offset_", "n_features_in_", "n_unjudged_"):
+        with pytest.raises((AttributeError, NotFittedError)):
+            getattr(detector, attribute)
+
+
+@pytest.mark.parametrize("method", ["forecast", "reconstruction", "likelihood"])
+def test_pickles_judge_and_stream_the_same_and_clones_know_nothing(method, wave):
+    x, new = ("abcdabce" * 20, "aabbc") if method == "likelihood" else (wave[:100], wave[100:])
+    detector = detector_of(method=method).fit(x)
+    read = pickle.loads(pickle.dumps(detector))
+    for attribute in ("offset_", "normal_score_", "n_features_in_", "n_iter_", "n_parameters_", "n_unjudged_"):
+        assert getattr(read, attribute) == getattr(detector, attribute)
+    np.testing.assert_array_equal(read.score_samples(x), detector.score_samples(x))
+    np.testing.assert_array_equal(read.update(new), detector.update(new))
+    with pytest.raises(NotFittedError):
+        clone(detector).predict(x)
+
+
+def test_changed_parameters_act_at_the_next_fit(wave):
+    detector = detector_of().fit(wave)
+    scores = detector.score_samples(wave)
+    detector.set_params(method="reconstruction", window_length=20)
+    np.testing.assert_array_equal(detector.score_samples(wave), scores)
+    assert detector.n_unjudged_ == 8
+    assert detector.fit(wave).n_unjudged_ == 19

@@ -279,6 +279,14 @@ def test_anomaly_scores_of_a_detector(rng):
     display = AnomalyScoresDisplay.from_estimator(detector, series, name="a sensor")
     np.testing.assert_array_equal(display.time, series.index.to_numpy())
     assert display.axes_[0].get_title() == "a sensor"
+    # Times that are missing in the series have a place in the plot, as they have in the scores.
+    gap = series.drop(series.index[[50, 51]]).to_frame("load")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        regular = detector.set_params(missing="mask", frequency="h").fit(gap)
+    display = AnomalyScoresDisplay.from_estimator(regular, gap)
+    np.testing.assert_array_equal(display.time, series.index.to_numpy())
+    assert np.flatnonzero(np.isnan(display.lines_[0].get_ydata())).tolist() == [50, 51]
     for several in (x.reshape(4, 30, 1), [x[:50], x[50:]], [x[:60], x[60:]]):
         with pytest.raises(ValueError, match="one series of one number per time step"):
             AnomalyScoresDisplay.from_estimator(detector, several)

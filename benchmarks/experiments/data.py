@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import json
 import os
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "DataNotFound",
+    "NabSeries",
     "data_folder",
     "folder_of",
     "read_conllu",
@@ -20,6 +24,7 @@ __all__ = [
     "read_imdb",
     "read_mnist",
     "read_multi30k",
+    "read_nab",
     "read_splice",
     "read_surnames",
     "read_ts",
@@ -270,3 +275,37 @@ def read_conllu(path: Path) -> tuple[list[list[str]], list[list[str]]]:
             words[-1].append(columns[1])
             tags[-1].append(columns[3])
     return (words, tags) if words[-1] else (words[:-1], tags[:-1])
+
+
+@dataclass(frozen=True)
+class NabSeries:
+    """A series of the Numenta Anomaly Benchmark, and the windows of time (both ends included) marked as anomalous."""
+
+    times: NDArray[np.datetime64]
+    values: NDArray[np.float64]
+    windows: list[tuple[np.datetime64, np.datetime64]]
+
+
+def read_nab(data: Path) -> dict[str, NabSeries]:
+    """The series that are there, by their names in the benchmark, such as "realKnownCause/nyc_taxi.csv".
+
+    Their order is that of the rows, times may be doubled or missing.
+
+    Raises
+    ------
+    DataNotFound
+        If there is no series.
+    """
+    folder = folder_of(data, "nab")
+    windows = json.loads((folder / "labels" / "combined_windows.json").read_text(encoding="utf-8"))
+    found = {}
+    for path in sorted((folder / "data").glob("*/*.csv.gz")):
+        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        name = f"{path.parent.name}/{path.name.removesuffix('.gz')}"
+        marked = [(np.datetime64(begin), np.datetime64(end)) for begin, end in windows[name]]
+        times = np.array([row["timestamp"] for row in rows], dtype="datetime64[s]")
+        found[name] = NabSeries(times, np.array([float(row["value"]) for row in rows]), marked)
+    if not found:
+        raise DataNotFound(f"there is no series data/*/*.csv.gz in {folder}")
+    return found
