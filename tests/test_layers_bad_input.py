@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import numrnn
+from numrnn.kernels.cuda.availability import why_unavailable
 
 pytestmark = pytest.mark.interpreter
 
@@ -63,6 +64,7 @@ def test_construction(kind, arguments, options, fragments):
         kind(*arguments, **options)
 
 
+@pytest.mark.skipif(why_unavailable() is None, reason="there is a CUDA device")
 def test_cuda_is_refused_loudly():
     with refused(RuntimeError, "device='cuda'"):
         numrnn.LSTM(3, 5, device="cuda")
