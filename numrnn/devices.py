@@ -61,10 +61,9 @@ def check_device(device: str, reason_against: str | None) -> None:
         )
     problem = _why_unavailable()
     if problem is not None:
-        raise RuntimeError(
-            f"device='cuda' is not available: {problem}. Use device='cpu', or device='auto' for the fastest device "
-            "there is."
-        )
+        from numrnn.kernels.cuda.availability import refusal
+
+        raise refusal(problem)
 
 
 def engine_of(device: str, network: Network, lengths: Any, batch_size: int, solver: str) -> EngineMaker:

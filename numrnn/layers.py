@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numrnn.checks import StateLayout, finite_array, random_state_of, real_array
 from numrnn.compiled import CompiledNetwork, Stream, compile_layer
-from numrnn.kernels.cuda.availability import why_unavailable
+from numrnn.kernels.cuda.availability import refusal, why_unavailable
 from numrnn.packing import Sequences
 from numrnn.parameters import Parameters
 from numrnn.stack import MOST_ADVANCED, PackedWeights, RecurrentPass, RecurrentStack
@@ -83,9 +83,7 @@ class _RecurrentLayer:
             raise ValueError(f"device must be 'cpu', 'cuda' or 'auto', got {device!r}")
         problem = why_unavailable() if device == "cuda" else None
         if problem is not None:
-            raise RuntimeError(
-                f"device='cuda' is not available: {problem}. Use device='cpu', or device='auto' for whatever there is."
-            )
+            raise refusal(problem)
         self.num_layers = len(self.hidden_sizes)
         self.bidirectional = bool(bidirectional)
         self.dropout = float(dropout)

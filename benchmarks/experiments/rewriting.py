@@ -27,60 +27,39 @@ def _splits(
     return [Split(X[_N_TEST:], y[_N_TEST:], X[:_N_TEST], y[:_N_TEST])]
 
 
-_COMMON = {
-    "analyzer": "char",
-    "learning_rate": "cosine",
-    "tol": 0.0,
-    "n_iter_no_change": np.inf,
-}
+def _experiment(
+    name: str, task: str, goal: float, make: Callable[..., Any], n_train: int, units: int, max_iter: int
+) -> Experiment:
+    """Texts rewritten character by character; the tasks differ in pairs, units and epochs."""
+    return Experiment(
+        name=name,
+        task=f"{task}, character by character",
+        network=f"bidirectional GRU and GRU, {units} units, additive attention",
+        literature=f"goal {goal}",
+        goal=goal,
+        metric="exact match",
+        score=exact_match,
+        splits=partial(_splits, make=make, n_train=n_train),
+        estimator=partial(
+            RNNSeq2Seq,
+            (units,),
+            embedding_dim=32,
+            analyzer="char",
+            learning_rate_init=3e-3,
+            learning_rate="cosine",
+            batch_size=64,
+            max_iter=max_iter,
+            tol=0.0,
+            n_iter_no_change=np.inf,
+        ),
+        needs_data=False,
+        peer=peer,
+        details=speeds_and_samples,
+    )
+
 
 EXPERIMENTS = (
-    Experiment(
-        name="reversal",
-        task="1 to 20 digits backwards, character by character",
-        network="bidirectional GRU and GRU, 64 units, additive attention",
-        literature="goal 0.99",
-        goal=0.99,
-        metric="exact match",
-        score=exact_match,
-        splits=partial(_splits, make=reversals, n_train=20_000),
-        estimator=partial(
-            RNNSeq2Seq, (64,), embedding_dim=32, learning_rate_init=3e-3, batch_size=64, max_iter=10, **_COMMON
-        ),
-        needs_data=False,
-        peer=peer,
-        details=speeds_and_samples,
-    ),
-    Experiment(
-        name="addition",
-        task="sums of two numbers of four digits, character by character",
-        network="bidirectional GRU and GRU, 128 units, additive attention",
-        literature="goal 0.98",
-        goal=0.98,
-        metric="exact match",
-        score=exact_match,
-        splits=partial(_splits, make=additions, n_train=50_000),
-        estimator=partial(
-            RNNSeq2Seq, (128,), embedding_dim=32, learning_rate_init=3e-3, batch_size=64, max_iter=12, **_COMMON
-        ),
-        needs_data=False,
-        peer=peer,
-        details=speeds_and_samples,
-    ),
-    Experiment(
-        name="dates",
-        task="dates in 23 forms to ISO 8601, character by character",
-        network="bidirectional GRU and GRU, 64 units, additive attention",
-        literature="goal 0.99",
-        goal=0.99,
-        metric="exact match",
-        score=exact_match,
-        splits=partial(_splits, make=dates, n_train=20_000),
-        estimator=partial(
-            RNNSeq2Seq, (64,), embedding_dim=32, learning_rate_init=3e-3, batch_size=64, max_iter=8, **_COMMON
-        ),
-        needs_data=False,
-        peer=peer,
-        details=speeds_and_samples,
-    ),
+    _experiment("reversal", "1 to 20 digits backwards", 0.99, reversals, 20_000, 64, 10),
+    _experiment("addition", "sums of two numbers of four digits", 0.98, additions, 50_000, 128, 12),
+    _experiment("dates", "dates in 23 forms to ISO 8601", 0.99, dates, 20_000, 64, 8),
 )

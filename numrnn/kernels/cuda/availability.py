@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.util import find_spec
 
-__all__ = ["is_device_error", "is_out_of_memory", "why_unavailable"]
+__all__ = ["is_device_error", "is_out_of_memory", "refusal", "why_unavailable"]
 
 # Packages whose errors are those of the device: numba-cuda, and NVIDIA's that it stands on.
 _ROOTS = ("numba.cuda.", "cuda.core", "cuda.bindings", "cuda.pathfinder", "nvmath.", "cupy_backends.", "cupy.")
@@ -28,6 +28,13 @@ def why_unavailable() -> str | None:
     except Exception as error:
         return f"the CUDA device cannot be used: {type(error).__name__}: {error}"
     return None
+
+
+def refusal(problem: str) -> RuntimeError:
+    """The error of ``device="cuda"`` where a CUDA device cannot be used, and why."""
+    return RuntimeError(
+        f"device='cuda' is not available: {problem}. Use device='cpu', or device='auto' for whatever there is."
+    )
 
 
 def is_device_error(error: BaseException) -> bool:
