@@ -51,6 +51,7 @@ __all__ = [
     "store_slots",
     "tile",
     "tile_few",
+    "tile_transposed",
     "transpose",
     "where_positive",
     "zeros_like",
@@ -472,13 +473,28 @@ def transpose(typingctx, source, source0, rows, row0, pitch, target, target0, ta
 
 
 # ------------------------------------------------------------------------------------------------- the register tile
-def _emit_tile(builder, height, width, a, rows, pitch, b, b_pitch, depth, start, start_pitch, c, c_pitch, vector):
+def _by_rows(builder, height, a, rows, pitch):
+    """The left factor of a tile by the numbers of its rows: a function of k, pointers to its elements (r, k)."""
+    begins = [builder.gep(a, [builder.mul(builder.load(builder.gep(rows, [_INT64(r)])), pitch)]) for r in range(height)]
+    return lambda k: [builder.gep(begin, [k]) for begin in begins]
+
+
+def _by_columns(builder, height, a, pitch):
+    """The same where rows lie side by side, and what follows in a row is a pitch away."""
+
+    def elements(k):
+        begin = builder.gep(a, [builder.mul(k, pitch)])
+        return [builder.gep(begin, [_INT64(r)]) for r in range(height)]
+
+    return elements
+
+
+def _emit_tile(builder, height, width, left, b, b_pitch, depth, start, start_pitch, c, c_pitch, vector):
     """One tile of a product: `height` rows by `width` vectors of accumulators that never leave the registers.
 
-    b has a pointer for every PANEL_VECTORS vectors of a row.
+    left is what `_by_rows` or `_by_columns` returns; b has a pointer for every PANEL_VECTORS vectors of a row.
     """
     column = [_INT64(i * vector.count) for i in range(width)]
-    a_rows = [builder.gep(a, [builder.mul(builder.load(builder.gep(rows, [_INT64(r)])), pitch)]) for r in range(height)]
     starts = [builder.gep(start, [builder.mul(start_pitch, _INT64(r))]) for r in range(height)]
     initial = [[_load(builder, builder.gep(s, [v]), vector) for v in column] for s in starts]
     before = builder.block
@@ -493,8 +509,8 @@ def _emit_tile(builder, height, width, a, rows, pitch, b, b_pitch, depth, start,
         for v in range(width)
     ]
     updated = []
-    for r in range(height):
-        a_value = _splat(builder, builder.load(builder.gep(a_rows[r], [k])), vector)
+    for r, element in enumerate(left(k)):
+        a_value = _splat(builder, builder.load(element), vector)
         updated.append([_fma(builder, a_value, b_vectors[v], accumulators[r][v]) for v in range(width)])
     k_next = builder.add(k, _INT64(1))
     k.add_incoming(_INT64(0), before)
@@ -552,13 +568,48 @@ def tile(typingctx, height, width, a, a0, rows, row0, pitch, b, b0, depth, start
 
         def emit(rows_high, vectors_wide):
             b_pitch = _INT64(vectors_wide * vector.lanes)
-            _emit_tile(builder, rows_high, vectors_wide, *left, [panel], b_pitch, *result)
+            factor = _by_rows(builder, rows_high, *left)
+            _emit_tile(builder, rows_high, vectors_wide, factor, [panel], b_pitch, *result)
 
         _for_every_shape(builder, height_, width_, TILE_ROWS, range(1, PANEL_VECTORS + 1), emit)
         return context.get_dummy_value()
 
     matrix = (index, start, index, index, c, index, index)
     return types.void(index, index, a, index, rows, index, index, b, index, *matrix), codegen
+
+
+@intrinsic
+def tile_transposed(typingctx, height, width, a, a0, pitch, b, b0, depth, start, start0, start_pitch, c, c0, c_pitch):
+    """As `tile`, with the transpose of A: C[r, :] = start[r, :] + sum over k of A[k, r] B[k, :].
+
+    Element (k, r) of A is a[a0 + k * pitch + r].
+    """
+    index = types.intp
+    vector = Vector(b.dtype)
+
+    def codegen(context, builder, sig, args):
+        height_, width_, a_, a0_, pitch_, b_, b0_, depth_, s_, s0_, s_pitch_, c_, c0_, c_pitch_ = args
+        left = _pointer(context, builder, a, a_, a0_), pitch_
+        panel = _pointer(context, builder, b, b_, b0_)
+        result = (
+            depth_,
+            _pointer(context, builder, start, s_, s0_),
+            s_pitch_,
+            _pointer(context, builder, c, c_, c0_),
+            c_pitch_,
+            _value_ir(vector),
+        )
+
+        def emit(rows_high, vectors_wide):
+            b_pitch = _INT64(vectors_wide * vector.lanes)
+            factor = _by_columns(builder, rows_high, *left)
+            _emit_tile(builder, rows_high, vectors_wide, factor, [panel], b_pitch, *result)
+
+        _for_every_shape(builder, height_, width_, TILE_ROWS, range(1, PANEL_VECTORS + 1), emit)
+        return context.get_dummy_value()
+
+    matrix = (index, start, index, index, c, index, index)
+    return types.void(index, index, a, index, index, b, index, *matrix), codegen
 
 
 @intrinsic
@@ -607,7 +658,7 @@ def tile_few(
         )
 
         def emit(rows_high, vectors_wide):
-            _emit_tile(builder, rows_high, vectors_wide, *left, panels, *result)
+            _emit_tile(builder, rows_high, vectors_wide, _by_rows(builder, rows_high, *left), panels, *result)
 
         _for_every_shape(builder, height_, width_, FEW_ROWS, [*range(1, PANEL_VECTORS + 1), 2 * PANEL_VECTORS], emit)
         return context.get_dummy_value()
@@ -636,6 +687,7 @@ if config.DISABLE_JIT:
         store_slots,
         tile,
         tile_few,
+        tile_transposed,
         transpose,
         where_positive,
         zeros_like,

@@ -8,15 +8,7 @@ of the packed rows (for the input, of the slots and units), however the work is 
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-from numrnn.kernels.cpu.matmul import (
-    SUM_COLUMNS,
-    SUM_PITCH,
-    SUM_ROWS,
-    height_of_tile,
-    multiply,
-    multiply_where_it_lies,
-    transpose_into,
-)
+from numrnn.kernels.cpu.matmul import height_of_tile, multiply, multiply_where_it_lies
 from numrnn.kernels.jit import ZERO, kernel
 from numrnn.kernels.simd import (
     PANEL_VECTORS,
@@ -27,7 +19,7 @@ from numrnn.kernels.simd import (
     load_partial,
     store,
     store_partial,
-    tile,
+    tile_transposed,
     zeros_like,
 )
 from numrnn.kernels.subnormals import flush_subnormals, restore_subnormals
@@ -36,30 +28,34 @@ __all__ = ["INPUT_ROWS", "input_gradient", "weight_gradient_scratch", "weight_gr
 
 # Rows of an input's gradient that are computed at once, so that they are still in the cache when they are put in place.
 INPUT_ROWS = 96
+# Rows, and vectors of each row, of the gradients of pre-activations that are taken at once, so that they stay in the
+# second-level cache. The vectors between rows are odd in number, see `weight_gradients`.
+_ROWS = 384
+_VECTORS = 32
 
 
 def weight_gradient_scratch(n_lanes: int) -> int:
     """Elements of the scratch of `weight_gradients`: block, panel, and the tile at a ragged edge."""
     width = PANEL_VECTORS * n_lanes
-    return (SUM_COLUMNS + n_lanes) * SUM_PITCH + SUM_ROWS * width + TILE_ROWS * width
+    return _ROWS * (_VECTORS + 1) * n_lanes + _ROWS * width + TILE_ROWS * width
 
 
 @kernel
 def _add_products(
-    scratch, n_block, chunk, begin, end, hidden_size, gates, slot_first, b, rows, first, b_pitch, identity, gradient
+    scratch, n_block, base, begin, end, padded, hidden_size, gates, slot_first, b, rows, first, b_pitch, gradient
 ):
-    """Add the products of some transposed rows of d_z with some rows of B to a gradient.
+    """Add the products of some columns of d_z with some rows of B to a gradient.
 
-    scratch begins with the transposed gradients of pre-activations `chunk`, `chunk + 1`, ..., counted slot after slot
-    without padding; begin and end say which of them belong to this product. gradient (n_gates * hidden_size, depth) is
-    one-dimensional here.
+    scratch begins with a block of d_z, from its column `base` on; begin and end say which columns, padding among them,
+    belong to this product. gradient (n_gates * hidden_size, depth).
     """
     n_lanes = lanes(scratch)
     step = PANEL_VECTORS * n_lanes
     depth = gradient.shape[1]
     flat = gradient.reshape(-1)
-    panel = (SUM_COLUMNS + n_lanes) * SUM_PITCH
-    edge = panel + SUM_ROWS * step
+    pitch = (_VECTORS + 1) * n_lanes
+    panel = _ROWS * pitch
+    edge = panel + _ROWS * step
     for column in range(0, depth, step):
         width = min(step, depth - column)
         whole = width // n_lanes * n_lanes
@@ -71,47 +67,50 @@ def _add_products(
                 store(scratch, panel + row * wide + i, load(b, source + i))
             if whole < width:
                 store(scratch, panel + row * wide + whole, load_partial(b, source + whole, width - whole))
+        # By way of scratch where the last columns are less than a vector.
+        direct = whole == width
+        c = flat if direct else scratch
+        c_pitch = depth if direct else wide
         at = begin
         while at < end:
-            slot = at // hidden_size
-            unit = at - slot * hidden_size
-            stop = min(end, at - unit + hidden_size)
+            slot = at // padded
+            unit = at - slot * padded
+            stop = min(end, slot * padded + hidden_size)
             target = (gates[slot - slot_first] * hidden_size + unit) * depth + column
             while at < stop:
                 height = height_of_tile(stop - at)
-                # By way of scratch, since the last columns may be less than a vector.
-                for r in range(height):
-                    for i in range(0, whole, n_lanes):
-                        store(scratch, edge + r * wide + i, load(flat, target + r * depth + i))
-                    if whole < width:
+                c0 = target if direct else edge
+                if not direct:
+                    for r in range(height):
+                        for i in range(0, whole, n_lanes):
+                            store(scratch, edge + r * wide + i, load(flat, target + r * depth + i))
                         last = load_partial(flat, target + r * depth + whole, width - whole)
                         store(scratch, edge + r * wide + whole, last)
-                tile(
+                tile_transposed(
                     height,
                     vectors,
                     scratch,
-                    0,
-                    identity,
-                    at - chunk,
-                    SUM_PITCH,
+                    at - base,
+                    pitch,
                     scratch,
                     panel,
                     n_block,
-                    scratch,
-                    edge,
-                    wide,
-                    scratch,
-                    edge,
-                    wide,
+                    c,
+                    c0,
+                    c_pitch,
+                    c,
+                    c0,
+                    c_pitch,
                 )
-                for r in range(height):
-                    for i in range(0, whole, n_lanes):
-                        store(flat, target + r * depth + i, load(scratch, edge + r * wide + i))
-                    if whole < width:
+                if not direct:
+                    for r in range(height):
+                        for i in range(0, whole, n_lanes):
+                            store(flat, target + r * depth + i, load(scratch, edge + r * wide + i))
                         last = load(scratch, edge + r * wide + whole)
                         store_partial(flat, target + r * depth + whole, width - whole, last)
                 target += height * depth
                 at += height
+            at = (slot + 1) * padded
 
 
 @kernel
@@ -139,35 +138,50 @@ def weight_gradients(
 ):
     """Add d_z.T @ x to the gradient of weight_ih, d_z.T @ h to that of weight_hh, sums over d_z to those of the biases.
 
-    Pre-activations begin to end are done, counted slot after slot without padding; the biases, all of them, where begin
-    is 0. x is row value_rows[r] of values, h row r of hidden: what the recurrent product of packed row r has read.
+    Pre-activations begin to end are done, counted slot after slot without padding. x is row value_rows[r] of values, h
+    row r of hidden: what the recurrent product of packed row r has read. A bias gets the sums over `_ROWS` rows each.
     """
+    if begin >= end:
+        return
     before = flush_subnormals()
     n_lanes = lanes(d_z)
-    n_slots = slots // padded
     n_input = len(input_gates)
-    hidden_first = n_slots - len(hidden_gates)
-    for first in range(0, n_rows, SUM_ROWS):
-        n_block = min(SUM_ROWS, n_rows - first)
-        for chunk in range(begin, end, SUM_COLUMNS):
-            stop = min(end, chunk + SUM_COLUMNS)
-            at = chunk
-            while at < stop:
-                slot = at // hidden_size
-                unit = at - slot * hidden_size
-                count = min(stop - at, hidden_size - unit)
-                # Whole vectors of units, so that squares are transposed: what is too much is overwritten, or scratch.
-                wide = min((count + n_lanes - 1) // n_lanes * n_lanes, padded - unit)
-                source = first * slots + slot * padded + unit
-                target = (at - chunk) * SUM_PITCH
-                transpose_into(d_z, source, identity, ZERO, n_block, slots, wide, scratch, target, SUM_PITCH)
-                at += count
+    hidden_first = slots // padded - len(hidden_gates)
+    pitch = (_VECTORS + 1) * n_lanes
+    sums = _ROWS * (pitch + PANEL_VECTORS * n_lanes)
+    # The same columns with padding.
+    column_begin = begin + begin // hidden_size * (padded - hidden_size)
+    column_end = end + (end - 1) // hidden_size * (padded - hidden_size)
+    for first in range(0, n_rows, _ROWS):
+        n_block = min(_ROWS, n_rows - first)
+        for base in range(column_begin - column_begin % n_lanes, column_end, _VECTORS * n_lanes):
+            own, stop = max(base, column_begin), min(base + _VECTORS * n_lanes, column_end)
+            # A copy, whose rows do not compete for places in the cache as rows do that lie a power of two apart.
+            for row in range(n_block):
+                source = (first + row) * slots + base
+                for i in range(0, stop - base, n_lanes):
+                    store(scratch, row * pitch + i, load(d_z, source + i))
+            for column in range(0, stop - base, n_lanes):
+                total = load(scratch, column)
+                for row in range(1, n_block):
+                    total = total + load(scratch, row * pitch + column)
+                store(scratch, sums, total)
+                for i in range(max(column, own - base), min(column + n_lanes, stop - base)):
+                    slot = (base + i) // padded
+                    unit = base + i - slot * padded
+                    if unit < hidden_size:
+                        if slot < n_input:
+                            d_bias_ih[input_gates[slot] * hidden_size + unit] += scratch[sums + i - column]
+                        if slot >= hidden_first:
+                            gate = hidden_gates[slot - hidden_first]
+                            d_bias_hh[gate * hidden_size + unit] += scratch[sums + i - column]
             _add_products(
                 scratch,
                 n_block,
-                chunk,
-                chunk,
-                min(stop, n_input * hidden_size),
+                base,
+                own,
+                min(stop, n_input * padded),
+                padded,
                 hidden_size,
                 input_gates,
                 ZERO,
@@ -175,15 +189,15 @@ def weight_gradients(
                 value_rows,
                 first,
                 value_pitch,
-                identity,
                 d_weight_ih,
             )
             _add_products(
                 scratch,
                 n_block,
-                chunk,
-                max(chunk, hidden_first * hidden_size),
+                base,
+                max(own, hidden_first * padded),
                 stop,
+                padded,
                 hidden_size,
                 hidden_gates,
                 hidden_first,
@@ -191,40 +205,8 @@ def weight_gradients(
                 identity,
                 first,
                 hidden_pitch,
-                identity,
                 d_weight_hh,
             )
-    # Sums over all rows, four vectors of them at once.
-    column = slots if begin > 0 or n_rows == 0 else 0
-    while column < slots:
-        a = zeros_like(load(d_z, column))
-        if slots - column >= 4 * n_lanes:
-            b = c = d = a
-            for row in range(n_rows):
-                at = row * slots + column
-                a = a + load(d_z, at)
-                b = b + load(d_z, at + n_lanes)
-                c = c + load(d_z, at + 2 * n_lanes)
-                d = d + load(d_z, at + 3 * n_lanes)
-            store(scratch, 0, a)
-            store(scratch, n_lanes, b)
-            store(scratch, 2 * n_lanes, c)
-            store(scratch, 3 * n_lanes, d)
-            width = 4 * n_lanes
-        else:
-            for row in range(n_rows):
-                a = a + load(d_z, row * slots + column)
-            store(scratch, 0, a)
-            width = n_lanes
-        for i in range(width):
-            slot = (column + i) // padded
-            unit = column + i - slot * padded
-            if unit < hidden_size:
-                if slot < n_input:
-                    d_bias_ih[input_gates[slot] * hidden_size + unit] += scratch[i]
-                if slot >= hidden_first:
-                    d_bias_hh[hidden_gates[slot - hidden_first] * hidden_size + unit] += scratch[i]
-        column += width
     restore_subnormals(before)
 
 

@@ -19,6 +19,7 @@ from numrnn.kernels.simd import (
     constant,
     lanes,
     load,
+    load_partial,
     store,
     tile,
     tile_few,
@@ -396,14 +397,21 @@ def pack_rows(weight, gates, hidden_size, padded_size, column_begin, columns, pa
     columns begin at column_begin. Padding is not written: it must be zero already.
     """
     depth = len(gates) * padded_size
-    step = PANEL_VECTORS * lanes(panels)
-    n_columns = min(columns, weight.shape[1] - column_begin)
+    flat = weight.reshape(-1)
+    n_lanes = lanes(panels)
+    step = PANEL_VECTORS * n_lanes
+    pitch = weight.shape[1]
+    n_columns = min(columns, pitch - column_begin)
     for first in range(0, n_columns, step):
         width = min(step, columns - first)
         stop = min(n_columns - first, width)
+        whole = stop - stop % n_lanes
         for slot in range(len(gates)):
+            target = first * depth + slot * padded_size * width
+            source = gates[slot] * hidden_size * pitch + column_begin + first
             for unit in range(hidden_size):
-                target = first * depth + (slot * padded_size + unit) * width
-                row = gates[slot] * hidden_size + unit
-                for i in range(stop):
-                    panels[target + i] = weight[row, column_begin + first + i]
+                for i in range(0, whole, n_lanes):
+                    store(panels, target + unit * width + i, load(flat, source + unit * pitch + i))
+                if whole < stop:
+                    last = load_partial(flat, source + unit * pitch + whole, stop - whole)
+                    store(panels, target + unit * width + whole, last)
