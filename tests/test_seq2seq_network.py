@@ -9,11 +9,11 @@ import oracle.seq2seq
 import pytest
 from seq2seq_problems import FORM, Reference, make_batch, make_network
 
+from numrnn import workers as workers_module
 from numrnn.packing import Sequences
 from numrnn.seq2seq import EncoderDecoder, PairBatch
 from numrnn.seq2seq import decoder as decoder_module
 from numrnn.seq2seq import network as network_module
-from numrnn.seq2seq import projection as projection_module
 from numrnn.training.loop import train
 
 interpreter = pytest.mark.interpreter
@@ -137,7 +137,7 @@ def test_targets_of_numbers_may_be_empty():
 
 @pytest.mark.parametrize("attention", ["additive", "multihead"])
 def test_threads_change_no_bit(attention, monkeypatch, many_threads):
-    monkeypatch.setattr(projection_module, "_FLOPS_PER_THREAD", 1)
+    monkeypatch.setattr(workers_module, "_FLOPS_PER_THREAD", 1)
     monkeypatch.setattr(decoder_module, "_FLOPS_PER_THREAD", 1)
     found = []
     for n_jobs in (1, 2, 3):

@@ -16,7 +16,7 @@ from numrnn.kernels.cpu.decoder import DECODER, Attention, Memory, Panels, squas
 from numrnn.kernels.equations import CELLS
 from numrnn.kernels.simd import lane_count
 from numrnn.packing import Packing, balanced_ranges
-from numrnn.seq2seq.projection import Matrix, Projection, divide, identity_rows
+from numrnn.seq2seq.projection import Matrix, Projection, identity_rows
 from numrnn.workers import Workers
 
 __all__ = ["ATTENTIONS", "Decoder", "DecoderPass", "Source"]
@@ -499,7 +499,7 @@ class Decoder:
         return balanced_ranges(packing.lengths[:count], n_threads)
 
     def _over_rows(self, n_rows: int, pitch: int, task: Any) -> None:
-        divide(self.workers, n_rows, n_rows * pitch * 16, lambda begin, end: task(begin * pitch, end * pitch))
+        self.workers.divide(n_rows, n_rows * pitch * 16, lambda begin, end: task(begin * pitch, end * pitch))
 
     def release(self, run: DecoderPass) -> None:
         """Give the memory of a pass back."""
