@@ -254,6 +254,10 @@ class Workers:
         if work.errors:
             raise work.errors[min(work.errors)]
 
+    def worth(self, flops: int) -> int:
+        """How many threads so many floating-point operations are worth: at least 1."""
+        return max(1, min(self.n, flops // _FLOPS_PER_THREAD))
+
     def divide(self, count: int, flops: int, task: Callable[[int, int], Any], *, step: int = 1) -> None:
         """Call ``task(begin, end)`` for ranges that cover 0 to `count`, in as many threads as the work is worth.
 
@@ -266,7 +270,7 @@ class Workers:
         step : int, default=1
             Ranges begin at multiples of it.
         """
-        parts = min(self.n, flops // _FLOPS_PER_THREAD, -(-count // step))
+        parts = min(self.worth(flops), -(-count // step))
         if parts < 2:
             if count:
                 task(0, count)

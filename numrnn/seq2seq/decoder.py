@@ -27,9 +27,6 @@ ATTENTIONS = ("additive", "multiplicative", "multihead")
 INPUT_STREAM = 0xFFFFFFFD
 _LAYER_STREAM = 2**30
 
-# Floating-point operations that are worth a thread of their own.
-_FLOPS_PER_THREAD = 4_000_000
-
 Values = Mapping[str, NDArray]
 
 
@@ -495,7 +492,7 @@ class Decoder:
     def _shares(self, packing: Packing, count: int) -> list[tuple[int, int]]:
         """Ranges of sequences of about equal work, one for each thread."""
         work = 2 * packing.n_rows * sum(own.columns * own.input_size for own in (*self.inputs, *self.hidden))
-        n_threads = min(self.workers.n, work // _FLOPS_PER_THREAD, count)
+        n_threads = min(self.workers.worth(work), count)
         return balanced_ranges(packing.lengths[:count], n_threads)
 
     def _over_rows(self, n_rows: int, pitch: int, task: Any) -> None:
