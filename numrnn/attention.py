@@ -25,9 +25,6 @@ from numrnn.workers import Workers
 
 __all__ = ["AttentionPass", "AttentionPooling"]
 
-# Floating-point operations that are worth a thread of their own.
-_FLOPS_PER_THREAD = 4_000_000
-
 
 class AttentionPass:
     """What one forward pass leaves behind.
@@ -268,7 +265,7 @@ class AttentionPooling:
         n_threads = 1
         if self.workers is not None:
             flops = 2 * int(sizes.sum()) * self.input_size * self._columns
-            n_threads = max(1, min(self.workers.n, flops // _FLOPS_PER_THREAD))
+            n_threads = self.workers.worth(flops)
         tasks = [partial(part, begin, end) for begin, end in balanced_ranges(sizes, n_threads)]
         if self.workers is None:
             tasks[0]()

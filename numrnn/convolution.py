@@ -19,8 +19,6 @@ from numrnn.workers import Workers
 
 __all__ = ["Convolution", "ConvolutionPass", "convolutions_from"]
 
-# Floating-point operations that are worth a thread of their own.
-_FLOPS_PER_THREAD = 4_000_000
 # What a block of the forward and of the backward pass computes: in the first- and in the second-level cache.
 _BLOCK_BYTES = 32 * 1024
 _ADJOINT_BLOCK_BYTES = 96 * 1024
@@ -346,7 +344,7 @@ class Convolution:
         if self.workers is None:
             return 1
         flops = 2 * int(sizes.sum()) * self._taps * self._columns
-        return max(1, min(self.workers.n, flops // _FLOPS_PER_THREAD))
+        return self.workers.worth(flops)
 
     def _run(self, tasks: list[Any]) -> None:
         if self.workers is None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from itertools import pairwise
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,81 +11,22 @@ from numpy.typing import NDArray
 from numrnn.crf import ConditionalRandomField
 from numrnn.kernels.cpu.likelihoods import LIKELIHOODS
 from numrnn.kernels.cpu.losses import LOSSES, workspace_size
-from numrnn.kernels.cpu.readout import (
-    IDENTITY_ROWS,
-    readout,
-    readout_input_adjoint,
-    readout_weight_adjoint,
-    scratch_sizes,
-)
-from numrnn.kernels.simd import lane_count
+from numrnn.kernels.cpu.matmul import SUM_ROWS
+from numrnn.readout import Readout, Weights
+from numrnn.softmax import BLOCK_BYTES, OutputSampler, blocked_cross_entropy, hide_from_other_rows
 from numrnn.workers import Workers
 
 __all__ = ["LOSS_NAMES", "Head", "RandomFieldHead", "TiedHead", "build_head"]
 
 LOSS_NAMES = (*LOSSES, *LIKELIHOODS, "crf")
 
-# Floating-point operations that are worth a thread of their own, and those of one raw output in a loss.
-_FLOPS_PER_THREAD = 4_000_000
+# Floating-point operations of one raw output in a loss.
 _FLOPS_OF_LOSS = 64
 # Rows of which outputs, loss and gradient are computed one after the other, while they are in the caches; and of many
 # outputs, for which the rows are enough work.
 _UNIT_ROWS = 384
 _UNIT_ROWS_OF_MANY = 96
 _MANY_OUTPUTS = 512
-# The gradient of the outputs is kept for so many bytes of rows at a time.
-_GRADIENT_BYTES = 2**26
-
-
-class _Scratch(NamedTuple):
-    """Scratch of one thread: panel, block and product of the readout's kernels, workspace of the cross-entropy's."""
-
-    matrices: tuple[NDArray, ...]
-    workspace: NDArray
-
-
-class OutputSampler:
-    """Which of many outputs a sampled softmax looks at (Bengio and Senecal 2008; Jean et al. 2015).
-
-    A row's target competes with outputs drawn once for all rows of a minibatch, not with all outputs. From each logit
-    the logarithm of the probability that its output was drawn is subtracted, so that the expected gradient nears that
-    of the softmax as the draws get more. Output i is drawn with a probability that falls like 1 / (i + 1): outputs are
-    in the order of their frequency, which in texts falls like that.
-
-    Parameters
-    ----------
-    n_outputs : int
-    n_samples : int
-        Draws; what is drawn twice counts once.
-    """
-
-    def __init__(self, n_outputs: int, n_samples: int) -> None:
-        if n_samples < 1:
-            raise ValueError(f"n_samples must be at least 1, got {n_samples}")
-        self._n_samples = int(n_samples)
-        self._log_range = float(np.log(n_outputs + 1))
-        self._n_outputs = n_outputs
-        ranks = np.arange(n_outputs)
-        share = np.log1p(1 / (ranks + 1)) / self._log_range
-        # Of being among the draws.
-        self._log_probability = np.log(-np.expm1(n_samples * np.log1p(-share)))
-
-    def draw(self, targets: NDArray, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-        """Outputs for rows with these targets.
-
-        Returns
-        -------
-        chosen : ndarray of int64
-            The outputs, targets included, in increasing order.
-        offsets : ndarray of float64
-            What is to be subtracted from their logits.
-        own : ndarray of int64
-            The places in `chosen` of those that are there because they are targets, and were not drawn.
-        """
-        uniform = np.random.default_rng(seed).random(self._n_samples)
-        drawn = np.minimum(np.exp(uniform * self._log_range).astype(np.int64) - 1, self._n_outputs - 1)
-        chosen = np.union1d(drawn, targets)
-        return chosen, self._log_probability[chosen], np.flatnonzero(~np.isin(chosen, drawn))
 
 
 class Head:
@@ -165,8 +104,7 @@ class Head:
         # Outputs that count for a row only if they are its target; all others do for every row.
         self._for_their_rows: NDArray[np.int64] | None = None
         self._unit_rows = _UNIT_ROWS_OF_MANY if n_outputs > _MANY_OUTPUTS else _UNIT_ROWS
-        self._identity = np.arange(IDENTITY_ROWS, dtype=np.int64)
-        self._scratch: list[_Scratch] = []
+        self._readout = Readout(self.dtype, workers)
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the parameters."""
@@ -179,43 +117,22 @@ class Head:
         parameters[self._weight][...] = rng.uniform(-bound, bound, shape)
         parameters[self._bias][...] = 0.0
 
+    def _weights(self, values: Mapping[str, NDArray]) -> Weights:
+        """This head's own among the parameters, or their gradients."""
+        return Weights(values[self._weight], values[self._bias])
+
     # -------------------------------------------------------------------------------------------------------- outputs
     def outputs(self, parameters: Mapping[str, NDArray], features: NDArray) -> NDArray:
         """Raw outputs (n_rows, n_outputs) of features (n_rows, n_features)."""
-        outputs = np.empty((len(features), self.n_outputs), dtype=self.dtype)
-        weight, bias = parameters[self._weight], parameters[self._bias]
-
-        def rows(begin: int, end: int) -> None:
-            scratch = self._take_scratch()
-            readout(features, weight, bias, begin, end, self._identity, *scratch.matrices[:2], outputs)
-            self._scratch.append(scratch)
-
-        self._divide(len(features), len(features) * 2 * self.n_features * self.n_outputs, rows)
-        return outputs
+        return self._readout.outputs(features, self._weights(parameters))
 
     def features_gradient(self, parameters: Mapping[str, NDArray], d_outputs: NDArray) -> NDArray:
         """Gradient of the features (n_rows, n_features) from that of the outputs."""
-        d_features = np.empty((len(d_outputs), self.n_features), dtype=self.dtype)
-        weight = parameters[self._weight]
-
-        def rows(begin: int, end: int) -> None:
-            scratch = self._take_scratch()
-            readout_input_adjoint(d_outputs, weight, begin, end, self._identity, *scratch.matrices[:2], d_features)
-            self._scratch.append(scratch)
-
-        self._divide(len(d_outputs), len(d_outputs) * 2 * self.n_features * self.n_outputs, rows)
-        return d_features
+        return self._readout.features_gradient(d_outputs, self._weights(parameters))
 
     def weights_gradient(self, features: NDArray, d_outputs: NDArray, gradient: Mapping[str, NDArray]) -> None:
         """Add the gradients of the parameters."""
-        d_weight, d_bias = gradient[self._weight], gradient[self._bias]
-
-        def outputs(begin: int, end: int) -> None:
-            scratch = self._take_scratch()
-            readout_weight_adjoint(d_outputs, features, begin, end, self._identity, *scratch.matrices, d_weight, d_bias)
-            self._scratch.append(scratch)
-
-        self._divide(self.n_outputs, len(features) * 2 * self.n_features * self.n_outputs, outputs)
+        self._readout.weights_gradient(features, d_outputs, self._weights(gradient))
 
     # ----------------------------------------------------------------------------------------------------------- loss
     def loss(
@@ -256,15 +173,25 @@ class Head:
         """
         if gradient is not None and self._sampler is not None:
             return self._sampled_loss(parameters, features, lengths, targets, weights, scale, gradient, seed)
-        n_rows = len(features)
         d_features = None if gradient is None else np.empty_like(features)
-        kept = _GRADIENT_BYTES // (self.n_outputs * self.dtype.itemsize)
-        kept = max(kept // self._unit_rows, 1) * self._unit_rows
+        if self._is_cross_entropy and self.n_outputs > _MANY_OUTPUTS:
+            total = blocked_cross_entropy(
+                self._readout, self._weights(parameters), features, targets, weights, scale=scale,
+                smoothing=self._label_smoothing, gradient=None if gradient is None else self._weights(gradient),
+                d_features=d_features, for_their_rows=self._for_their_rows,
+            )  # fmt: skip
+            return total, d_features
+        # Whole blocks of the weight gradient's sums, of which every thread has some.
+        kept = self.workers.n * BLOCK_BYTES // (self.n_outputs * self.dtype.itemsize)
+        kept = max(kept // SUM_ROWS, 1) * SUM_ROWS
         total = 0.0
-        for first in range(0, n_rows, kept):
+        for first in range(0, len(features), kept):
             own = slice(first, first + kept)
             d_own = None if d_features is None else d_features[own]
-            total += self._loss_of_rows(parameters, features[own], targets[own], weights[own], scale, gradient, d_own)
+            for part in self._loss_of_rows(
+                parameters, features[own], targets[own], weights[own], scale, gradient, d_own
+            ):
+                total += part
         return total, d_features
 
     def _sampled_loss(
@@ -302,61 +229,38 @@ class Head:
         scale: float,
         gradient: Mapping[str, NDArray] | None,
         d_features: NDArray | None,
-    ) -> float:
+    ) -> list[float]:
+        """Sums of the losses of units of rows."""
         n_rows, size = len(features), self._unit_rows
-        weight, bias = parameters[self._weight], parameters[self._bias]
+        own = self._weights(parameters)
         # Every unit of rows has its own sum, so that the total does not depend on the threads.
         n_units = -(-n_rows // size)
         totals = [0.0] * n_units
         d_outputs = None if d_features is None else np.empty((n_rows, self.n_outputs), dtype=self.dtype)
 
         def units(begin: int, end: int) -> None:
-            scratch = self._take_scratch()
             outputs = np.empty((min(size, n_rows), self.n_outputs), dtype=self.dtype)
             d_unused = None if d_outputs is not None else np.empty_like(outputs)
-            smoothing = (self._label_smoothing, scratch.workspace) if self._is_cross_entropy else ()
+            smoothing: tuple[Any, ...] = ()
+            if self._is_cross_entropy:
+                smoothing = (self._label_smoothing, np.empty(workspace_size(self.n_outputs), dtype=np.float64))
             for unit in range(begin, end):
                 rows = slice(unit * size, min((unit + 1) * size, n_rows))
                 count = rows.stop - rows.start
-                x, y = features[rows], outputs[:count]
+                y = outputs[:count]
                 d_y = d_unused[:count] if d_unused is not None else d_outputs[rows]  # type: ignore[index]
-                readout(x, weight, bias, 0, count, self._identity, *scratch.matrices[:2], y)
+                self._readout.outputs_of_rows(features[rows], own, y)
                 if self._for_their_rows is not None:
-                    place = np.arange(count), targets[rows]
-                    of_targets = y[place]
-                    y[:, self._for_their_rows] = -np.inf
-                    y[place] = of_targets
+                    hide_from_other_rows(y, targets[rows], self._for_their_rows)
                 totals[unit] = self._loss(y, targets[rows], weights[rows], *smoothing, *self._levels, scale, d_y)
                 if d_features is not None:
-                    readout_input_adjoint(
-                        d_y, weight, 0, count, self._identity, *scratch.matrices[:2], d_features[rows]
-                    )
-            self._scratch.append(scratch)
+                    self._readout.features_gradient_of_rows(d_y, own, d_features[rows])
 
-        self._divide(n_units, n_rows * self.n_outputs * (4 * self.n_features + _FLOPS_OF_LOSS), units)
+        self.workers.divide(n_units, n_rows * self.n_outputs * (4 * self.n_features + _FLOPS_OF_LOSS), units)
         if gradient is not None:
             assert d_outputs is not None
             self.weights_gradient(features, d_outputs, gradient)
-        return sum(totals)
-
-    # -------------------------------------------------------------------------------------------------------- helpers
-    def _divide(self, count: int, flops: int, task: Callable[[int, int], Any]) -> None:
-        """Call ``task(begin, end)`` for ranges that cover 0 to `count`, in as many threads as the work is worth."""
-        parts = min(self.workers.n, flops // _FLOPS_PER_THREAD, count)
-        if parts < 2:
-            task(0, count)
-            return
-        bounds = [count * part // parts for part in range(parts + 1)]
-        self.workers.run([partial(task, *pair) for pair in pairwise(bounds)])
-
-    def _take_scratch(self) -> _Scratch:
-        """Scratch of one thread; it goes back to `_scratch` when the thread is done."""
-        try:
-            return self._scratch.pop()
-        except IndexError:
-            sizes = scratch_sizes(lane_count(self.dtype))
-            matrices = tuple(np.zeros(size, dtype=self.dtype) for size in sizes)
-            return _Scratch(matrices, np.zeros(workspace_size(self.n_outputs), dtype=np.float64))
+        return totals
 
 
 class TiedHead(Head):

@@ -8,9 +8,8 @@ the same mathematics, and forward the same numbers to the last bit, without most
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,9 +29,8 @@ __all__ = ["ProjectedEmbedding", "ProjectedPass"]
 
 # The table pays where each of its rows stands for so many time steps.
 _FEWEST_STEPS = 2
-# Floating-point operations, and elements of a sum, that are worth a thread of their own.
-_FLOPS_PER_THREAD = 4_000_000
-_SUMMED_PER_THREAD = 500_000
+# The floating-point operations that take as long as to look one number up and add it.
+_FLOPS_OF_SUM = 8
 
 
 class ProjectedPass:
@@ -113,12 +111,6 @@ class ProjectedEmbedding:
     def _without(self, parameters: Mapping[str, NDArray]) -> dict[str, NDArray]:
         return {**parameters, self._direction.weight_ih: self._no_weights}
 
-    def _divide(self, count: int, step: int, parts: int, task: Callable[[int, int], Any]) -> None:
-        """Call ``task(begin, end)`` for at most so many ranges that cover 0 to `count`, in whole steps but the last."""
-        parts = max(1, min(parts, self._workers.n, -(-count // step)))
-        bounds = [min(count, -(-count * part // (parts * step)) * step) for part in range(parts + 1)]
-        self._workers.run([partial(task, *pair) for pair in pairwise(bounds) if pair[0] < pair[1]])
-
     def _table(self, parameters: Mapping[str, NDArray], rows: NDArray[np.int64], lease: Lease) -> NDArray:
         """Pre-activations of some rows of the embedding."""
         own = self._direction
@@ -144,7 +136,7 @@ class ProjectedEmbedding:
             multiply(vectors, 0, rows, begin, end - begin, size, *arguments)
 
         flops = 2 * len(rows) * columns * size
-        self._divide(len(rows), 1, flops // _FLOPS_PER_THREAD, product)
+        self._workers.divide(len(rows), flops, product)
         return table.reshape(len(rows), columns)
 
     def _input_gradients(
@@ -165,8 +157,8 @@ class ProjectedEmbedding:
         def add(begin: int, end: int) -> None:
             add_by_number(kept.saved, numbers, n_rows, own.slots, begin, end, sums, columns)
 
-        self._divide(columns, own.lanes, n_rows * columns // _SUMMED_PER_THREAD, add)
-        parts = 2 * len(rows) * columns * size // _FLOPS_PER_THREAD
+        self._workers.divide(columns, _FLOPS_OF_SUM * n_rows * columns, add, step=own.lanes)
+        flops = 2 * len(rows) * columns * size
         vectors = read_only(parameters[self._embedding.names[0]].reshape(-1))
         nothing = np.empty(0, dtype=own.dtype)
         no_matrix = np.empty((0, 0), dtype=own.dtype)
@@ -197,7 +189,7 @@ class ProjectedEmbedding:
                 np.empty(weight_gradient_scratch(own.lanes), dtype=own.dtype),
             )
 
-        self._divide(len(own.input_gates) * own.hidden_size, TILE_ROWS, parts, weights)
+        self._workers.divide(len(own.input_gates) * own.hidden_size, flops, weights, step=TILE_ROWS)
         panels = lease.exact(("panels, backward",), columns * own.padded_input, own.dtype)
         weight = parameters[own.weight_ih]
         pack_rows(weight, own.input_gates, own.hidden_size, padded, 0, own.padded_input, panels)
@@ -222,4 +214,4 @@ class ProjectedEmbedding:
                 False,
             )
 
-        self._divide(len(rows), 1, parts, embedded)
+        self._workers.divide(len(rows), flops, embedded)

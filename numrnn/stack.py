@@ -27,8 +27,6 @@ __all__ = ["MOST_ADVANCED", "POOLINGS", "PackedWeights", "RecurrentPass", "Recur
 
 POOLINGS = ("last", "mean", "max")
 
-# Floating-point operations that are worth a thread of their own.
-_FLOPS_PER_THREAD = 4_000_000
 # As many sequences are run by `infer`; what surrounds the kernels is nothing beside more of them.
 _FEW_SEQUENCES = 8
 # The most sequences that `advance` takes; more have enough work in them to go the general way.
@@ -702,7 +700,7 @@ class RecurrentStack:
 
     def _n_threads(self, flops: int) -> int:
         """Threads for one direction of a layer that has that much work; both directions run at once."""
-        return max(1, min(self.workers.n // self.n_directions, flops // _FLOPS_PER_THREAD))
+        return max(1, min(self.workers.n // self.n_directions, self.workers.worth(flops)))
 
 
 class PackedWeights:

@@ -7,6 +7,8 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
 from numbers import Integral
 from typing import Any
 from weakref import WeakSet
@@ -23,6 +25,8 @@ __all__ = ["Workers", "effective_n_jobs"]
 _NO_WAITING = 2**62
 # How often a thread without work looks for some before it sleeps: about a millisecond.
 _AWAKE = 2**16
+# Floating-point operations that are worth a thread of their own.
+_FLOPS_PER_THREAD = 4_000_000
 # Looks that take about as long as the way of a task through Python to its kernel, where it leaves the interpreter's
 # lock to others. Two threads that want that lock at once would have to be woken by the system.
 _THROUGH_PYTHON = 150
@@ -249,6 +253,30 @@ class Workers:
                 self._busy.release()
         if work.errors:
             raise work.errors[min(work.errors)]
+
+    def worth(self, flops: int) -> int:
+        """How many threads so many floating-point operations are worth: at least 1."""
+        return max(1, min(self.n, flops // _FLOPS_PER_THREAD))
+
+    def divide(self, count: int, flops: int, task: Callable[[int, int], Any], *, step: int = 1) -> None:
+        """Call ``task(begin, end)`` for ranges that cover 0 to `count`, in as many threads as the work is worth.
+
+        Parameters
+        ----------
+        count : int
+        flops : int
+            Floating-point operations of all ranges together.
+        task : callable
+        step : int, default=1
+            Ranges begin at multiples of it.
+        """
+        parts = min(self.worth(flops), -(-count // step))
+        if parts < 2:
+            if count:
+                task(0, count)
+            return
+        bounds = [min(count, -(-count * part // (parts * step)) * step) for part in range(parts)] + [count]
+        self.run([partial(task, *pair) for pair in pairwise(bounds) if pair[1] > pair[0]])
 
     def _run(self, work: _Work, helpers: list[_Helper]) -> None:
         interrupt: KeyboardInterrupt | None = None

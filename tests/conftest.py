@@ -26,7 +26,7 @@ def many_threads(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
     `together` says whether threads went through time together, each with some of the units.
     """
-    from numrnn import stack, workers
+    from numrnn import workers
 
     seen = SimpleNamespace(most_tasks=0, together=False)
     run = workers.Workers.run
@@ -36,7 +36,7 @@ def many_threads(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         seen.together = seen.together or bool(counters)
         run(self, tasks, counters=counters)
 
-    monkeypatch.setattr(stack, "_FLOPS_PER_THREAD", 1)
+    monkeypatch.setattr(workers, "_FLOPS_PER_THREAD", 1)
     monkeypatch.setattr(workers.Workers, "run", counting)
     return seen
 

@@ -95,7 +95,7 @@ def test_a_sequence_does_not_see_its_neighbours(dtype):
 
 
 def test_threads_change_nothing(monkeypatch):
-    monkeypatch.setattr("numrnn.attention._FLOPS_PER_THREAD", 1)
+    monkeypatch.setattr("numrnn.workers._FLOPS_PER_THREAD", 1)
     lengths = (9, 30, 1, 0, 0, 17, 23, 5)
     one = Problem(lengths, 19, 7, "float32").run()
     with Workers(3) as workers:

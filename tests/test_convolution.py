@@ -193,7 +193,7 @@ def test_a_sequence_does_not_see_its_neighbours(kind, dtype):
 
 @both_kinds
 def test_threads_change_nothing(kind, monkeypatch):
-    monkeypatch.setattr("numrnn.convolution._FLOPS_PER_THREAD", 1)
+    monkeypatch.setattr("numrnn.workers._FLOPS_PER_THREAD", 1)
     monkeypatch.setattr("numrnn.convolution._PIXELS_PER_PART", 50)
     arguments = dict(lengths=(30, 41, 1, 0, 8, 23, 50), channels=2, filters=20, dtype="float32")
     one = Problem(kind, **arguments).run()

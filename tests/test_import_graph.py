@@ -44,6 +44,8 @@ LEVELS = (
     ("numrnn.convolution",),
     ("numrnn.trunk",),
     ("numrnn.windows",),
+    ("numrnn.readout",),
+    ("numrnn.softmax",),
     ("numrnn.heads",),
     ("numrnn.backpropagation",),
     ("numrnn.network",),

@@ -219,7 +219,9 @@ class Readout:
 
     def d_features(self, d_outputs, weight):
         d_features = np.full((len(d_outputs), weight.shape[1]), np.nan, dtype=weight.dtype)
-        readout_input_adjoint(d_outputs, weight, 0, len(d_outputs), self.identity, self.panel, self.block, d_features)
+        readout_input_adjoint(
+            d_outputs, weight, 0, len(d_outputs), True, self.identity, self.panel, self.block, d_features
+        )
         return d_features
 
     def add(self, d_outputs, features, d_weight, d_bias):

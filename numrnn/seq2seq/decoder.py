@@ -16,7 +16,7 @@ from numrnn.kernels.cpu.decoder import DECODER, Attention, Memory, Panels, squas
 from numrnn.kernels.equations import CELLS
 from numrnn.kernels.simd import lane_count
 from numrnn.packing import Packing, balanced_ranges
-from numrnn.seq2seq.projection import Matrix, Projection, divide, identity_rows
+from numrnn.seq2seq.projection import Matrix, Projection, identity_rows
 from numrnn.workers import Workers
 
 __all__ = ["ATTENTIONS", "Decoder", "DecoderPass", "Source"]
@@ -26,9 +26,6 @@ ATTENTIONS = ("additive", "multiplicative", "multihead")
 # Streams of dropout masks: of the inputs, and between layers from this number on.
 INPUT_STREAM = 0xFFFFFFFD
 _LAYER_STREAM = 2**30
-
-# Floating-point operations that are worth a thread of their own.
-_FLOPS_PER_THREAD = 4_000_000
 
 Values = Mapping[str, NDArray]
 
@@ -495,11 +492,11 @@ class Decoder:
     def _shares(self, packing: Packing, count: int) -> list[tuple[int, int]]:
         """Ranges of sequences of about equal work, one for each thread."""
         work = 2 * packing.n_rows * sum(own.columns * own.input_size for own in (*self.inputs, *self.hidden))
-        n_threads = min(self.workers.n, work // _FLOPS_PER_THREAD, count)
+        n_threads = min(self.workers.worth(work), count)
         return balanced_ranges(packing.lengths[:count], n_threads)
 
     def _over_rows(self, n_rows: int, pitch: int, task: Any) -> None:
-        divide(self.workers, n_rows, n_rows * pitch * 16, lambda begin, end: task(begin * pitch, end * pitch))
+        self.workers.divide(n_rows, n_rows * pitch * 16, lambda begin, end: task(begin * pitch, end * pitch))
 
     def release(self, run: DecoderPass) -> None:
         """Give the memory of a pass back."""

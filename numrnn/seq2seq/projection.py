@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from itertools import pairwise
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +14,7 @@ from numrnn.kernels.cpu.matmul import multiply, pack_columns, pack_rows
 from numrnn.kernels.simd import TILE_ROWS, lane_count
 from numrnn.workers import Workers
 
-__all__ = ["Matrix", "Projection", "divide", "identity_rows"]
-
-# Floating-point operations that are worth a thread of their own.
-_FLOPS_PER_THREAD = 4_000_000
+__all__ = ["Matrix", "Projection", "identity_rows"]
 
 _identity = np.arange(4096, dtype=np.int64)
 
@@ -31,20 +26,6 @@ def identity_rows(count: int) -> NDArray[np.int64]:
     if len(table) < count:
         _identity = table = np.arange(2 * count, dtype=np.int64)
     return table
-
-
-def divide(workers: Workers, count: int, flops: int, task: Callable[[int, int], Any], step: int = 1) -> None:
-    """Call ``task(begin, end)`` for ranges that cover 0 to `count`, in as many threads as the work is worth.
-
-    Ranges begin at multiples of `step`.
-    """
-    parts = min(workers.n, flops // _FLOPS_PER_THREAD, -(-count // step))
-    if parts < 2:
-        if count:
-            task(0, count)
-        return
-    bounds = [min(count, -(-count * part // (parts * step)) * step) for part in range(parts)] + [count]
-    workers.run([partial(task, *pair) for pair in pairwise(bounds) if pair[1] > pair[0]])
 
 
 class Matrix(NamedTuple):
@@ -176,7 +157,7 @@ class Projection:
                 *start, y, begin * self.pitch, self.pitch,
             )  # fmt: skip
 
-        divide(self.workers, n_rows, self._flops(n_rows), rows)
+        self.workers.divide(n_rows, self._flops(n_rows), rows)
 
     def input_gradient(
         self, parameters: Mapping[str, NDArray], d_y: NDArray, n_rows: int, d_x: Matrix, *, add: bool = False
@@ -192,7 +173,7 @@ class Projection:
                 panels, scratch, d_x.flat[d_x.first :], d_x.table, d_x.pitch, not add,
             )  # fmt: skip
 
-        divide(self.workers, n_rows, self._flops(n_rows), rows)
+        self.workers.divide(n_rows, self._flops(n_rows), rows)
 
     def weight_gradient(self, d_y: NDArray, n_rows: int, x: Matrix, gradient: Mapping[str, NDArray]) -> None:
         """Add the gradients of the parameters. Every sum goes through the rows in their order, whatever the threads."""
@@ -209,4 +190,4 @@ class Projection:
                 self._no_blocks, values, 0, d_weight, d_bias, scratch,
             )  # fmt: skip
 
-        divide(self.workers, len(d_weight), self._flops(n_rows), outputs, TILE_ROWS)
+        self.workers.divide(len(d_weight), self._flops(n_rows), outputs, step=TILE_ROWS)

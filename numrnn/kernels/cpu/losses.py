@@ -40,11 +40,14 @@ from numrnn.kernels.simd import lane_count, lanes, load, store, where_positive, 
 __all__ = [
     "LOSSES",
     "absolute_error",
+    "add_to_softmax",
     "cross_entropy",
     "huber",
     "log_softmax",
     "rows_kernel",
     "softmax",
+    "softmax_gradient",
+    "softmax_loss",
     "squared_error",
     "weight_penalty",
     "workspace_size",
@@ -123,6 +126,100 @@ def cross_entropy(outputs, targets, weights, smoothing, workspace, scale, d_outp
             d_outputs[row, k] = factor * (workspace[k] * inverse - share)
         d_outputs[row, target] = factor * own_share
     return total
+
+
+@kernel
+def add_to_softmax(outputs, first, targets, weights, smoothing, lanes_of_sum, state):
+    """Take a block of every row's outputs into account, for a cross-entropy whose outputs are never all there.
+
+    outputs (n_rows, n_columns): all outputs from `first` to `first + n_columns`; read. lanes_of_sum: one vector of
+    scratch. state: float64 (n_rows, 4), added to: the largest output (at first the lowest number there is), the sum of
+    exp(output - largest), the target's output, and, where labels are smoothed, the sum of the outputs. The other
+    arguments are those of `cross_entropy`. Exponentials are those of the outputs' type; within a block they are summed
+    in it, lane by lane.
+    """
+    n_rows, n_columns = outputs.shape
+    flat = outputs.reshape(-1)
+    n_lanes = lanes(flat)
+    whole = n_columns - n_columns % n_lanes
+    for row in range(n_rows):
+        if weights[row] == 0.0:
+            continue
+        at = row * n_columns
+        target = targets[row] - first
+        if target >= 0 and target < n_columns:
+            state[row, 2] = np.float64(flat[at + target])
+        if smoothing > 0.0:
+            for k in range(n_columns):
+                state[row, 3] += np.float64(flat[at + k])
+        largest = flat.dtype.type(state[row, 0])
+        if whole > 0:
+            maxima = load(flat, at)
+            for k in range(n_lanes, whole, n_lanes):
+                y = load(flat, at + k)
+                maxima = where_positive(y - maxima, y, maxima)
+            store(lanes_of_sum, 0, maxima)
+            for i in range(n_lanes):
+                largest = max(largest, lanes_of_sum[i])
+        for k in range(whole, n_columns):
+            largest = max(largest, flat[at + k])
+        total = state[row, 1] * math.exp(state[row, 0] - np.float64(largest))
+        state[row, 0] = np.float64(largest)
+        if whole > 0:
+            sums = zeros_like(load(flat, at))
+            for k in range(0, whole, n_lanes):
+                sums = sums + exp(load(flat, at + k) - largest)
+            store(lanes_of_sum, 0, sums)
+            for i in range(n_lanes):
+                total += np.float64(lanes_of_sum[i])
+        for k in range(whole, n_columns):
+            total += math.exp(np.float64(flat[at + k]) - np.float64(largest))
+        state[row, 1] = total
+
+
+@kernel
+def softmax_loss(state, n_outputs, weights, smoothing):
+    """The cross-entropy's total, once `add_to_softmax` has seen all outputs."""
+    total = 0.0
+    for row in range(len(weights)):
+        if weights[row] != 0.0:
+            loss = math.log(state[row, 1]) + (state[row, 0] - state[row, 2])
+            if smoothing > 0.0:
+                loss += smoothing * state[row, 2] - smoothing / n_outputs * state[row, 3]
+            total += weights[row] * loss
+    return total
+
+
+@kernel
+def softmax_gradient(outputs, first, n_outputs, targets, weights, smoothing, scale, state):
+    """Overwrite the block of outputs that begins at output `first` of `n_outputs` by the cross-entropy's gradient.
+
+    state is what `add_to_softmax` has left after all outputs; it is read.
+    """
+    n_rows, n_columns = outputs.shape
+    flat = outputs.reshape(-1)
+    n_lanes = lanes(flat)
+    whole = n_columns - n_columns % n_lanes
+    share = smoothing / n_outputs
+    as_float = flat.dtype.type
+    for row in range(n_rows):
+        at = row * n_columns
+        if weights[row] == 0.0:
+            outputs[row] = 0.0
+            continue
+        factor = scale * weights[row]
+        target = targets[row] - first
+        is_here = target >= 0 and target < n_columns
+        of_target = np.float64(flat[at + target]) if is_here else 0.0
+        largest, over_sum, less = as_float(state[row, 0]), as_float(factor / state[row, 1]), as_float(factor * share)
+        for k in range(0, whole, n_lanes):
+            store(flat, at + k, exp(load(flat, at + k) - largest) * over_sum - less)
+        for k in range(whole, n_columns):
+            shifted = np.float64(flat[at + k]) - state[row, 0]
+            flat[at + k] = factor * (math.exp(shifted) / state[row, 1] - share)
+        if is_here:
+            probability = math.exp(of_target - state[row, 0]) / state[row, 1]
+            flat[at + target] = factor * (probability - (1.0 - smoothing) - share)
 
 
 def loss_of_row(outputs, row, targets, answer, weight, scale, d_outputs):

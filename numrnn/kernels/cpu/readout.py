@@ -18,7 +18,7 @@ import numpy as np
 
 from numrnn.kernels.cpu.matmul import SUM_COLUMNS, SUM_PITCH, SUM_ROWS, multiply, transpose_into
 from numrnn.kernels.jit import inline, kernel
-from numrnn.kernels.simd import PANEL_VECTORS, lanes, load, load_partial, store
+from numrnn.kernels.simd import PANEL_VECTORS, lanes, load, load_partial, store, zeros_like
 
 __all__ = ["IDENTITY_ROWS", "readout", "readout_input_adjoint", "readout_weight_adjoint", "scratch_sizes"]
 
@@ -112,8 +112,8 @@ def readout(features, weight, bias, begin, end, identity, panel, block, outputs)
 
 
 @kernel
-def readout_input_adjoint(d_outputs, weight, begin, end, identity, panel, block, d_features):
-    """Write rows `begin` to `end` of d_outputs @ weight to `d_features`."""
+def readout_input_adjoint(d_outputs, weight, begin, end, is_first, identity, panel, block, d_features):
+    """Write rows `begin` to `end` of d_outputs @ weight to `d_features`, or add them, unless is_first."""
     n_outputs, n_features = weight.shape
     d, w, d_x = d_outputs.reshape(-1), weight.reshape(-1), d_features.reshape(-1)
     zero = panel.dtype.type(0)
@@ -127,6 +127,12 @@ def readout_input_adjoint(d_outputs, weight, begin, end, identity, panel, block,
             start, start0, start_pitch, target, target0, pitch = block, 0, 0, block, width, width
             if n_own == width:
                 target, target0, pitch = d_x, first * n_features + j, n_features
+            if not is_first:
+                if n_own < width:
+                    for row in range(n_rows):
+                        for i in range(n_own):
+                            block[(row + 1) * width + i] = d_features[first + row, j + i]
+                start, start0, start_pitch = target, target0, pitch
             for k in range(0, n_outputs, _BLOCK_DEPTH):
                 depth = min(_BLOCK_DEPTH, n_outputs - k)
                 _pack(w, k, depth, n_features, j, n_own, width, panel)
@@ -160,7 +166,7 @@ def readout_weight_adjoint(d_outputs, features, begin, end, identity, panel, blo
     """Add outputs `begin` to `end` of d_outputs.T @ features to `d_weight`, and sums over rows to `d_bias`."""
     n_all, n_features = features.shape
     n_outputs = d_outputs.shape[1]
-    d, x = d_outputs.reshape(-1), features.reshape(-1)
+    d, x, d_w = d_outputs.reshape(-1), features.reshape(-1), d_weight.reshape(-1)
     zero = panel.dtype.type(0)
     n_lanes = lanes(panel)
     for first in range(0, n_all, SUM_ROWS):
@@ -169,17 +175,18 @@ def readout_weight_adjoint(d_outputs, features, begin, end, identity, panel, blo
             n_k = min(SUM_COLUMNS, end - k)
             transpose_into(d, first * n_outputs + k, identity, 0, n_rows, n_outputs, n_k, block, 0, SUM_PITCH)
             for i in range(n_k):
+                at, whole = i * SUM_PITCH, n_rows - n_rows % n_lanes
+                sums = zeros_like(load(block, at))
+                for r in range(0, whole, n_lanes):
+                    sums = sums + load(block, at + r)
+                store(product, 0, sums)
                 # Float64: over many rows the digits of a float32 sum would be lost.
-                s0 = s1 = s2 = s3 = 0.0
-                at, whole = i * SUM_PITCH, n_rows - n_rows % 4
-                for r in range(0, whole, 4):
-                    s0 += np.float64(block[at + r])
-                    s1 += np.float64(block[at + r + 1])
-                    s2 += np.float64(block[at + r + 2])
-                    s3 += np.float64(block[at + r + 3])
+                total = 0.0
+                for lane in range(n_lanes):
+                    total += np.float64(product[lane])
                 for r in range(whole, n_rows):
-                    s0 += np.float64(block[at + r])
-                d_bias[k + i] += (s0 + s1) + (s2 + s3)
+                    total += np.float64(block[at + r])
+                d_bias[k + i] += total
             for j in range(0, n_features, PANEL_VECTORS * n_lanes):
                 n_own = min(PANEL_VECTORS * n_lanes, n_features - j)
                 width = _whole_vectors(n_own, n_lanes)
@@ -203,6 +210,10 @@ def readout_weight_adjoint(d_outputs, features, begin, end, identity, panel, blo
                     0,
                     width,
                 )
+                n_whole = n_own - n_own % n_lanes
                 for i in range(n_k):
-                    for m in range(n_own):
-                        d_weight[k + i, j + m] += product[i * width + m]
+                    source, target = i * width, (k + i) * n_features + j
+                    for m in range(0, n_whole, n_lanes):
+                        store(d_w, target + m, load(d_w, target + m) + load(product, source + m))
+                    for m in range(n_whole, n_own):
+                        d_w[target + m] += product[source + m]
