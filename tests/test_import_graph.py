@@ -63,7 +63,7 @@ EXCEPTIONS = {
     ("numrnn.layers", "numrnn.cuda.layers"),
     ("numrnn.estimators.base", "numrnn.persistence"),
     ("numrnn.estimators.seq2seq", "numrnn.persistence"),
-    ("numrnn.forecasting.forecaster", "numrnn.persistence"),
+    ("numrnn.forecasting.keeping", "numrnn.persistence"),
 }
 KNOW_ONLY_NUMPY = ("numrnn.parameters", "numrnn.packing")
 

@@ -82,7 +82,7 @@ def run_backtest(
     static: Any,
 ) -> Backtest:
     """See `RNNForecaster.backtest`."""
-    from numrnn.forecasting.forecaster import tails
+    from numrnn.forecasting.prediction import tails
 
     model = clone(forecaster)
     model._validate_params()

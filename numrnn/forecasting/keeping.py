@@ -1,0 +1,114 @@
+"""Fitted forecasters in files and pickles."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from typing import Any
+
+from sklearn.utils.validation import check_is_fitted
+
+from numrnn.estimators.base import network_from, network_settings
+from numrnn.forecasting.calibration import ErrorPool
+from numrnn.forecasting.parameters import ForecasterParameters
+from numrnn.forecasting.preparation import Preparation
+from numrnn.forecasting.series import Panel, form_of
+
+__all__ = ["Keeping"]
+
+# What is fitted and written to a file as it is.
+_FITTED = (
+    "n_series_",
+    "n_targets_",
+    "naive_error_",
+    "loss_curve_",
+    "validation_scores_",
+    "n_iter_",
+    "n_windows_",
+    "_levels",
+    "_covariate_names",
+    "_n_covariates",
+    "_path_seed",
+)
+
+
+class Keeping(ForecasterParameters):
+    """The method `save`, and what a file and a pickle hold."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted forecaster to a file that `numrnn.load` reads.
+
+        The file has the weights, the scales, the end of the series that the next forecast begins with, and the errors
+        by which intervals are calibrated. Reading it executes nothing.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Name of the file, by custom with the extension ``.safetensors``. An existing file is replaced.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If `fit` was not called.
+        ValueError
+            If a parameter or a name of a series cannot be written, such as a learning rate that is a function.
+        """
+        from numrnn.persistence import save
+
+        save(self, path)
+
+    def _check_fitted(self) -> None:
+        check_is_fitted(self, "_network")
+
+    def _to_state(self) -> dict[str, Any]:
+        """What was fitted but the network, in terms of numbers, strings, lists, tuples and arrays."""
+        history, pool = self._history, self._pool
+        return {
+            "attributes": {name: getattr(self, name) for name in _FITTED},
+            "preparation": self._preparation.plain(),
+            "pool": None if pool is None else [pool.size, list(pool.raw), list(pool.observed)],
+            "forms": [form.plain() for form in history.forms],
+            "history": {field.name: getattr(history, field.name) for field in fields(history) if field.name != "forms"},
+        }
+
+    def _from_state(self, state: dict[str, Any], network: Any) -> None:
+        """Become what `_to_state` described."""
+        for name in _FITTED:
+            setattr(self, name, state["attributes"][name])
+        self._preparation = preparation = Preparation.from_plain(state["preparation"])
+        self._history = Panel(**state["history"], forms=[form_of(plain) for plain in state["forms"]])
+        self._pool = None
+        if state["pool"] is not None:
+            size, raw, observed = state["pool"]
+            self._pool = ErrorPool(raw, observed, size)
+        self.location_, self.scale_ = preparation.location, preparation.scale
+        shape = (self.n_series_, self.n_targets_)
+        history = self._history
+        if not (
+            preparation.n_features == network.input_size
+            and shape == preparation.scale.shape == history.before.shape
+            and len(history.forms) == len(history.names) == len(history) == self.n_series_
+            and history.values.shape == (int(history.lengths.sum()), self.n_targets_)
+            and network.n_target_columns % (preparation.settings.block * self.n_targets_) == 0
+        ):
+            raise ValueError("its parts do not fit together")
+        self._network = network
+        self.n_parameters_ = network.n_parameters
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_history")
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        if "_network" in state:  # rebuilt: threads and scratch memory stay behind
+            network = state.pop("_network")
+            state["_weights"], state["_form"] = network.parameters.flat.copy(), network_settings(network)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        weights, form = state.pop("_weights", None), state.pop("_form", None)
+        super().__setstate__(state)
+        if form is not None:
+            self._network = network_from(form, self.n_jobs)
+            self._network.parameters.flat[:] = weights
