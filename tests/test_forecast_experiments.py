@@ -128,6 +128,43 @@ def test_statistical_forecasts_are_those_of_each_series_up_to_the_origin(forecas
     assert measured["processor_seconds_of_fit"] > 0
 
 
+def test_statistical_forecasts_of_the_next_step_come_from_one_pass_over_the_series(forecasts, rng):
+    models = pytest.importorskip("statsforecast.models")
+    y = rng.normal(size=120).cumsum() + 20
+    X = rng.normal(size=(120, 1))
+    task = dataclasses.replace(toy(forecasts, y), X=X, statistical=True, shown=(1,))
+    task.models["GRU 3"].set_params(horizon=1)
+    methods = forecasts.run(task, report=lambda text: None)["methods"]
+    for name, make in (("AutoETS", models.AutoETS), ("AutoARIMA", models.AutoARIMA)):
+        label = f"{name}, season of 6" + ", with covariates" * (name == "AutoARIMA")
+        read = {"X": X[:80]} if name == "AutoARIMA" else {}
+        fitted = make(season_length=6).fit(y[:80], **read)
+        errors, inside = [], []
+        for end in range(80, 120, 3):
+            known = {"X": X[:end], "X_future": X[end : end + 1]} if name == "AutoARIMA" else {}
+            result = {key: np.asarray(value) for key, value in fitted.forward(y[:end], 1, level=[90], **known).items()}
+            errors.append(np.abs(result["mean"] - y[end]))
+            inside.append((result["lo-90"] <= y[end]) & (y[end] <= result["hi-90"]))
+        np.testing.assert_allclose(methods[label]["mae"], np.mean(errors, axis=0), rtol=2e-3)
+        np.testing.assert_allclose(methods[label]["coverage"], np.mean(inside, axis=0))
+
+
+@pytest.mark.parametrize(
+    ("n_series", "n_origins", "step", "horizon", "text"),
+    [
+        (1, 100, 1, 1, "90.0 % (83 to 94)"),  # statsmodels' proportion_confint(90, 100, method="wilson")
+        (1, 1200, 1, 12, "90.0 % (83 to 94)"),  # every value is in 12 forecasts
+        (2, 100, 3, 2, "90.0 % (83 to 94)"),  # there are no more draws than forecasts
+        (1, 5, 1, 12, "90.0 % (17 to 100)"),  # and one at least
+    ],
+)
+def test_coverage_has_the_interval_of_as_many_draws_as_forecasts_do_not_overlap(
+    forecasts, n_series, n_origins, step, horizon, text
+):
+    record = {"n_series": n_series, "n_origins": n_origins, "step": step, "horizon": horizon}
+    assert forecasts._coverage(0.9, record) == text
+
+
 def test_times_are_those_of_one_network_in_both_libraries(forecasts, rng):
     pytest.importorskip("torch")
     task = toy(forecasts, rng.normal(size=120).cumsum() + 20)

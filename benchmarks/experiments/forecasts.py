@@ -8,7 +8,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter, process_time
@@ -28,13 +28,16 @@ from numrnn.forecasting.preparation import Preparation
 from numrnn.forecasting.series import read_covariates, read_panel
 from numrnn.forecasting.windows import Prepared, Windows
 from numrnn.training.loop import TrainingState, train
+from numrnn.training.schedules import make_schedule
 
-__all__ = ["Task", "main", "run"]
+__all__ = ["Task", "Training", "has_twin", "main", "run", "training_of"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 RESULTS = _ROOT / "benchmarks" / "results" / "forecasts"
 PAGE = _ROOT / "docs" / "forecasting.md"
 _ALPHAS = np.logspace(-2, 5, 8)
+# Time steps beyond which the exact likelihood of every candidate takes too long.
+_LONG = 5000
 Array = NDArray[np.float64]
 
 
@@ -62,6 +65,8 @@ class Task:
         Whether the naive forecast with drift is made, too.
     statistical : bool, default=True
         Whether AutoETS and AutoARIMA are fitted, too, where statsforecast is installed.
+    recent : int or None, default=None
+        Time steps before an origin that the two, once fitted, go on from. None: all of them.
     anew : bool, default=False
         Whether these two are fitted anew at every origin, for short series that change with every year. Else they are
         fitted to the training part, as the networks are.
@@ -79,6 +84,7 @@ class Task:
     seeds: int = 3
     drift: bool = False
     statistical: bool = True
+    recent: int | None = None
     anew: bool = False
 
 
@@ -157,7 +163,8 @@ def _statistical(prepared: Prepared, task: Task, origins: _Origins, report: Call
 
     They are given what the networks are given: values after the transformation, gaps filled with the value before, and
     ARIMA the covariates, if all of them are known for the future. At every origin the fitted model goes on with what
-    was observed up to it, as the networks do, or is fitted anew. Both are given seasons of up to 24 steps.
+    was observed up to it, as the networks do, or is fitted anew. Both are given seasons of up to 24 steps. ARIMA is
+    searched for by the conditional sum of squares where the training part is long.
     """
     from statsforecast.models import AutoARIMA, AutoETS
 
@@ -173,15 +180,25 @@ def _statistical(prepared: Prepared, task: Task, origins: _Origins, report: Call
             rows = panel.rows(number)
             y, X = levels[rows], panel.covariates[rows] if reads and panel.covariates is not None else None
             begin = process_time()
-            model = make(season_length=season).fit(y[: task.initial], None if X is None else X[: task.initial])
+            search = {"approximation": True} if make is AutoARIMA and task.initial > _LONG else {}
+            model = make(season_length=season, **search).fit(
+                y[: task.initial], None if X is None else X[: task.initial]
+            )
             seconds += process_time() - begin
-            for place in np.flatnonzero(origins.series == number):
+            places = np.flatnonzero(origins.series == number)
+            if horizon == 1 and not task.anew:
+                # One pass over the series forecasts every step from those before it.
+                future = {} if X is None else {"X": X, "X_future": X[-1:]}
+                result = model.forward(y, 1, level=[90], fitted=True, **future)
+                columns = [result[name] for name in ("fitted-lo-90", "fitted", "fitted-hi-90")]
+                bounds[places, 0] = np.stack(columns, axis=-1)[origins.ends[places] + 1]
+                continue
+            for place in places:
                 now = origins.ends[place] + 1
-                covariates = {} if X is None else {"X": X[:now], "X_future": X[now : now + horizon]}
-                if task.anew:
-                    result = model.forecast(y[:now], horizon, level=[90], **covariates)
-                else:
-                    result = model.forward(y[:now], horizon, level=[90], **covariates)
+                begin_at = 0 if task.recent is None else max(now - task.recent, 0)
+                covariates = {} if X is None else {"X": X[begin_at:now], "X_future": X[now : now + horizon]}
+                make_forecast = model.forecast if task.anew else model.forward
+                result = make_forecast(y[begin_at:now], horizon, level=[90], **covariates)
                 bounds[place] = np.stack([result["lo-90"], result["mean"], result["hi-90"]], axis=-1)
         lower, forecast, upper = np.moveaxis(restore(bounds), -1, 0)
         measured = {
@@ -199,42 +216,81 @@ def _statistical(prepared: Prepared, task: Task, origins: _Origins, report: Call
     return methods
 
 
+@dataclass
+class Training:
+    """What a network is trained on, by us and by PyTorch: the windows of the training part, and how.
+
+    Attributes
+    ----------
+    network : Network
+        With its first parameters.
+    windows : Windows
+    settings : dict
+        Of the training loop, without learning rate and epochs.
+    plain : TrainingSettings
+        The same for the plain loop of PyTorch, with all epochs.
+    """
+
+    network: Any
+    windows: Windows
+    settings: dict[str, Any]
+    plain: Any
+
+    def arrays(self) -> tuple[Any, Any]:
+        """Sequences and targets. What is missing has no weight in ours; here it counts as a mean, and takes as long."""
+        sequences, targets, _ = self.windows.part(0, len(self.windows))
+        return sequences, np.nan_to_num(targets)
+
+
+def has_twin(model: RNNForecaster) -> bool:
+    """Whether PyTorch is installed, and its plain loop has the loss of the model."""
+    return bool(importlib.util.find_spec("torch")) and model.loss in ("squared_error", "absolute_error", "huber")
+
+
+def training_of(model: RNNForecaster, task: Task) -> Training:
+    """The network of a model and the windows of the whole training part of a task."""
+    from benchmarks.peers.pytorch_training import TrainingSettings
+
+    one = clone(model).set_params(n_jobs=1, missing="mask")
+    random = one._random = np.random.RandomState(0)
+    prepared, settings = _prepare(one, task, one.dtype)
+    n_series = len(prepared.panel)
+    first = np.full(n_series, settings.n_history - 1)
+    windows = Windows(prepared, first, np.full(n_series, task.initial - settings.block))
+    network = one._build_network(prepared.preparation, 0)
+    network.initialize(random)
+    ours = one._training_settings(len(windows))
+    schedule = make_schedule(one.learning_rate, float(one.learning_rate_init), int(one.max_iter))
+    plain = TrainingSettings(
+        one.loss, one.solver, schedule, ours["batch_size"], int(one.max_iter), one.alpha, one.max_grad_norm
+    )
+    return Training(network, windows, ours, plain)
+
+
 def _times(model: RNNForecaster, task: Task, n_epochs: int = 10) -> dict[str, float] | None:
     """Processor seconds of an epoch on the windows of the training part, ours and a plain loop of PyTorch, one thread.
 
     Both train the same network on the same minibatches, once to warm up and then as long as is measured.
     """
-    if not importlib.util.find_spec("torch") or model.loss not in ("squared_error", "absolute_error", "huber"):
+    if not has_twin(model):
         return None
     import torch
 
-    from benchmarks.peers.pytorch_training import TorchNetwork, TrainingSettings
+    from benchmarks.peers.pytorch_training import TorchNetwork
     from benchmarks.peers.pytorch_training import train as train_torch
 
-    one = clone(model).set_params(n_jobs=1, missing="mask")
-    one._random = np.random.RandomState(0)
-    prepared, settings = _prepare(one, task, one.dtype)
-    n_series = len(prepared.panel)
-    first = np.full(n_series, settings.n_history - 1)
-    windows = Windows(prepared, first, np.full(n_series, task.initial - settings.block))
-    sequences, targets, _ = windows.part(0, len(windows))
-    network = one._build_network(prepared.preparation, 0)
-    network.initialize(one._random)
+    training = training_of(model, task)
+    network, windows = training.network, training.windows
+    sequences, targets = training.arrays()
     peer = TorchNetwork(network)
-    ours = one._training_settings(len(windows))
 
     def train_ours(epochs: int) -> None:
         with network.workers:
-            train(network, windows, **ours, learning_rate="constant", max_iter=epochs, tol=0.0, n_iter_no_change=epochs,
-                  state=TrainingState())  # fmt: skip
+            train(network, windows, **training.settings, learning_rate="constant", max_iter=epochs, tol=0.0,
+                  n_iter_no_change=epochs, state=TrainingState())  # fmt: skip
 
     def train_peer(epochs: int) -> None:
-        plain = TrainingSettings(
-            model.loss, one.solver, lambda epoch: one.learning_rate_init, ours["batch_size"], epochs, one.alpha,
-            one.max_grad_norm,
-        )  # fmt: skip
-        # What is missing has no weight in ours. It counts as a mean here, which takes as long.
-        train_torch(peer, sequences, np.nan_to_num(targets), plain, np.random.RandomState(0))
+        train_torch(peer, sequences, targets, replace(training.plain, n_epochs=epochs), np.random.RandomState(0))
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -247,7 +303,7 @@ def _times(model: RNNForecaster, task: Task, n_epochs: int = 10) -> dict[str, fl
             seconds[name] = (process_time() - begin) / n_epochs
     finally:
         torch.set_num_threads(threads)
-    return {**seconds, "n_windows": len(windows), "batch_size": ours["batch_size"]}
+    return {**seconds, "n_windows": len(windows), "batch_size": training.settings["batch_size"]}
 
 
 def run(task: Task, report: Callable[[str], None] = print) -> dict[str, Any]:
@@ -310,11 +366,26 @@ def run(task: Task, report: Callable[[str], None] = print) -> dict[str, Any]:
         "initial": task.initial,
         "n_origins": len(series),
         "horizon": horizon,
+        "step": task.step,
         "seasonality_of_mase": int(model.seasonality),
         "shown": list(task.shown),
         "seeds": task.seeds,
         "methods": methods,
     }
+
+
+def _coverage(share: float, record: dict[str, Any]) -> str:
+    """The share in an interval of 95 % for its probability.
+
+    That of Wilson, with as many draws as there are forecasts that do not overlap: those that do miss the same values.
+    """
+    n = record["n_series"] * max(
+        record["n_origins"] / record["n_series"] * min(record["step"] / record["horizon"], 1), 1
+    )
+    z = 1.959964
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return f"{100 * share:.1f} % ({100 * (middle - half):.0f} to {100 * (middle + half):.0f})"
 
 
 def table(record: dict[str, Any]) -> str:
@@ -340,7 +411,7 @@ def table(record: dict[str, Any]) -> str:
             cells.append(f"{mean:.3f}")
         if mean == best:
             cells[-1] = f"**{cells[-1]}**"
-        cells.append(f"{100 * np.mean(measured['coverage']):.1f} %" if "coverage" in measured else "")
+        cells.append(_coverage(float(np.mean(measured["coverage"])), record) if "coverage" in measured else "")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     timed = {name: one["processor_seconds_of_epoch"] for name, one in record["methods"].items()
              if "processor_seconds_of_epoch" in one}  # fmt: skip

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from numrnn.network import Network
 from numrnn.packing import Sequences
 from numrnn.training.batches import divide
+
+if TYPE_CHECKING:  # the rest loads no compiler: where a network is trained in its own process, memory is PyTorch's
+    from numrnn.network import Network
 
 __all__ = ["TorchNetwork", "TrainingSettings", "fastest_thread_count", "outputs_of", "train"]
 

@@ -450,6 +450,12 @@ class RNNAnomalyDetector(OutlierMixin, BaseEstimator):
         if reset:
             self.n_features_in_ = panel.n_targets
         elif panel.n_targets != self.n_features_in_:
+            if np.ndim(what) == 1 and not isinstance(what, (list, tuple)):
+                raise ValueError(
+                    f"Expected an array (n_steps, {self.n_features_in_}) as in fit, got one of a single dimension "
+                    f"({len(what)},). Reshape your data: X.reshape(-1, {self.n_features_in_}) if it is the rows one "
+                    "after the other"
+                )
             raise ValueError(
                 f"X has {panel.n_targets} features, but {type(self).__name__} is expecting {self.n_features_in_} "
                 "features as input"
@@ -707,7 +713,6 @@ class RNNAnomalyDetector(OutlierMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.one_d_array = True
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
         tags.input_tags.allow_nan = self.missing == "mask"
