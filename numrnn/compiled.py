@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from numrnn.buffers import aligned_zeros, read_only
 from numrnn.checks import finite_array
 from numrnn.direction import Direction
+from numrnn.kernels import stream_layout
 from numrnn.kernels.cpu import callbacks, streaming
 from numrnn.kernels.cpu.matmul import multiply_kernel, pack_columns
 from numrnn.kernels.simd import lane_count
@@ -50,6 +51,8 @@ class CompiledNetwork:
     predict : function (parameters, x, out)
         Walk a whole sequence, `x` (n_timesteps, n_features), and write the last output to `out` (n_outputs,), or all
         outputs to `out` (n_timesteps, n_outputs). Its state is on the stack.
+    cuda_step : device function (parameters, state, x, out)
+        The step for ``@cuda.jit`` kernels, see there.
     n_features, n_outputs : int
         An estimator's outputs are its predictions in the units of y, or the probabilities of the classes in their
         order; a layer's are the hidden states of the top layer.
@@ -75,7 +78,7 @@ class CompiledNetwork:
     """
 
     def __init__(
-        self, cell: str, parameters: streaming.StreamParameters, n_features: int, n_outputs: int, dtype: np.dtype
+        self, cell: str, parameters: stream_layout.StreamParameters, n_features: int, n_outputs: int, dtype: np.dtype
     ) -> None:
         self.cell = cell
         self.parameters = parameters
@@ -95,7 +98,7 @@ class CompiledNetwork:
     @property
     def state_size(self) -> int:
         """Elements of the state of one stream, scratch included."""
-        return int(self.parameters.layout[streaming.STATE_SIZE])
+        return int(self.parameters.layout[stream_layout.STATE_SIZE])
 
     def initial_state(self, n_streams: int | None = None) -> NDArray:
         """The state at the beginning of a sequence: zeros.
@@ -115,6 +118,55 @@ class CompiledNetwork:
         if isinstance(n_streams, bool) or not isinstance(n_streams, (int, np.integer)) or n_streams < 1:
             raise ValueError(f"n_streams must be a positive integer or None, got {n_streams!r}")
         return aligned_zeros(n_streams * self.state_size, self.dtype).reshape(n_streams, self.state_size)
+
+    # ------------------------------------------------------------------------------------------------- CUDA kernels
+    @property
+    def cuda_step(self) -> Any:
+        """The step as a device function (parameters, state, x, out), called from your own ``@cuda.jit`` kernels.
+
+        One thread takes the step of one stream. The arguments are those of `step`: parameters as `cuda_parameters`
+        returns them, a state of `state_size` elements that is zero at the beginning, features and outputs. It is meant
+        for small networks in very many threads: each reads all weights at every step, which the caches must hold.
+        States that are the columns of a matrix (``states[:, stream]``) are read and written by neighbouring threads
+        side by side. No number is computed in float64 where the network, x and out are float32.
+
+        Raises
+        ------
+        ImportError
+            If numba-cuda is not installed. No device is needed before a kernel is launched.
+
+        Examples
+        --------
+        See the page :doc:`/gpu`.
+        """
+        from numrnn.kernels.cuda.availability import require_package
+
+        require_package()
+        from numrnn.kernels.cuda.streaming import device_step
+
+        return device_step(self.cell, self.dtype)
+
+    def cuda_parameters(self) -> stream_layout.StreamParameters:
+        """The parameters on the CUDA device, for `cuda_step`.
+
+        Returns
+        -------
+        parameters : StreamParameters
+            A named tuple of Numba's device arrays, to be an argument of your kernels.
+
+        Raises
+        ------
+        RuntimeError
+            If there is no CUDA device, or no package to use it.
+        """
+        from numrnn.kernels.cuda.availability import refusal, why_unavailable
+
+        problem = why_unavailable()
+        if problem is not None:
+            raise refusal(problem)
+        from numrnn.kernels.cuda.streaming import to_device
+
+        return to_device(self.parameters)
 
     # ------------------------------------------------------------------------------------------------ functions of C
     @property
@@ -243,12 +295,12 @@ class Stream:
 
     @property
     def state(self) -> NDArray:
-        kept = self._states[:, : int(self.compiled.parameters.layout[streaming.REMEMBERED])].copy()
+        kept = self._states[:, : int(self.compiled.parameters.layout[stream_layout.REMEMBERED])].copy()
         return kept[0] if self.n_streams is None else kept
 
     @state.setter
     def state(self, state: ArrayLike) -> None:
-        remembered = int(self.compiled.parameters.layout[streaming.REMEMBERED])
+        remembered = int(self.compiled.parameters.layout[stream_layout.REMEMBERED])
         given = finite_array(state, "state", self.compiled.dtype)
         expected = (remembered,) if self.n_streams is None else (self.n_streams, remembered)
         if given.shape != expected:
@@ -304,10 +356,10 @@ def compile_network(
     output_size, n_states = hidden_sizes[-1], directions[0].cell.n_states
     n_outputs = output_size if head == "none" else len(arrays["bias_out"])
     n_features = input_size - sum(size for _, _, size in embeddings) + len(embeddings)
-    ids = streaming.HEADER + streaming.PER_LAYER * len(directions)
-    layout = np.zeros(ids + streaming.PER_ID * len(embeddings), dtype=np.int64)
-    layers = layout[streaming.HEADER : ids].reshape(-1, streaming.PER_LAYER)
-    tables = layout[ids:].reshape(-1, streaming.PER_ID)
+    ids = stream_layout.HEADER + stream_layout.PER_LAYER * len(directions)
+    layout = np.zeros(ids + stream_layout.PER_ID * len(embeddings), dtype=np.int64)
+    layers = layout[stream_layout.HEADER : ids].reshape(-1, stream_layout.PER_LAYER)
+    tables = layout[ids:].reshape(-1, stream_layout.PER_ID)
     n_weights = remembered = 0
     for row, direction in zip(layers, directions, strict=True):
         row[:] = direction.input_size, direction.hidden_size, direction.padded, n_weights, remembered
@@ -327,21 +379,21 @@ def compile_network(
     sums = pre_activations + max(direction.slots for direction in directions)
     outputs = sums + 2 * widest
     for place, number in {
-        streaming.N_FEATURES: n_features,
-        streaming.N_IDS: len(embeddings),
-        streaming.N_LAYERS: len(directions),
-        streaming.N_OUTPUTS: n_outputs,
-        streaming.POOLING: streaming.POOLINGS[pooling],
-        streaming.HEAD: streaming.HEADS[head],
-        streaming.RESIDUAL: residual,
-        streaming.READOUT: readout,
-        streaming.INPUT: remembered,
-        streaming.PRE_ACTIVATIONS: pre_activations,
-        streaming.SUMS: sums,
-        streaming.OUTPUTS: outputs,
-        streaming.POOLED: pooled,
-        streaming.REMEMBERED: remembered,
-        streaming.STATE_SIZE: outputs + pad(n_outputs),
+        stream_layout.N_FEATURES: n_features,
+        stream_layout.N_IDS: len(embeddings),
+        stream_layout.N_LAYERS: len(directions),
+        stream_layout.N_OUTPUTS: n_outputs,
+        stream_layout.POOLING: stream_layout.POOLINGS[pooling],
+        stream_layout.HEAD: stream_layout.HEADS[head],
+        stream_layout.RESIDUAL: residual,
+        stream_layout.READOUT: readout,
+        stream_layout.INPUT: remembered,
+        stream_layout.PRE_ACTIVATIONS: pre_activations,
+        stream_layout.SUMS: sums,
+        stream_layout.OUTPUTS: outputs,
+        stream_layout.POOLED: pooled,
+        stream_layout.REMEMBERED: remembered,
+        stream_layout.STATE_SIZE: outputs + pad(n_outputs),
     }.items():
         layout[place] = number
 
@@ -349,7 +401,7 @@ def compile_network(
     first = directions[0]
     projects = n_features == 1 and len(embeddings) == 1 and embeddings[0][1] * first.slots <= _MOST_PROJECTED
     if projects:
-        layout[streaming.PROJECTED] = n_weights
+        layout[stream_layout.PROJECTED] = n_weights
         n_weights += embeddings[0][1] * first.slots
 
     weights = aligned_zeros(n_weights, dtype)
@@ -365,9 +417,9 @@ def compile_network(
         pack_columns(weight, gates, n_outputs, 0, pad(n_outputs), identity, weights[readout : readout + panels])
         weights[readout + panels :][:n_outputs] = arrays["bias_out"]
     if projects:
-        _project(weights, layers[0], tables[0], first, weights[layout[streaming.PROJECTED] :])
+        _project(weights, layers[0], tables[0], first, weights[layout[stream_layout.PROJECTED] :])
     scale = np.stack([np.ones(n_outputs), np.zeros(n_outputs)]) if units is None else np.array(units, dtype=np.float64)
-    made = streaming.StreamParameters(weights, layout, np.ascontiguousarray(scale))
+    made = stream_layout.StreamParameters(weights, layout, np.ascontiguousarray(scale))
     return CompiledNetwork(cell, made, n_features, n_outputs, dtype)
 
 

@@ -27,14 +27,10 @@ WORTH_A_DEVICE = {"training": 5e8, "inference": 2e9}
 _readers: WeakKeyDictionary[Network, Any] = WeakKeyDictionary()
 
 
-def unsupported(*, loss: str = "", convolution: bool = False, solver: str = "") -> str | None:
+def unsupported(*, convolution: bool = False) -> str | None:
     """What of a model keeps it from training on a CUDA device; None if nothing does."""
-    if loss == "crf":
-        return "conditional random fields (output='crf')"
     if convolution:
         return "convolutions"
-    if solver == "lbfgs":
-        return "the solver 'lbfgs'"
     return None
 
 
@@ -83,10 +79,11 @@ def engine_of(device: str, network: Network, lengths: Any, batch_size: int, solv
     RuntimeError
         As `check_device`.
     """
-    reason = unsupported(loss=network.loss_name, convolution=bool(network.convolutions), solver=solver)
+    reason = unsupported(convolution=bool(network.convolutions))
     check_device(device, reason)
     if device == "auto":
-        n_steps = float(np.mean(lengths)) * min(batch_size, len(lengths)) if len(lengths) else 0.0
+        at_once = len(lengths) if solver == "lbfgs" else min(batch_size, len(lengths))
+        n_steps = float(np.mean(lengths)) * at_once if len(lengths) else 0.0
         enough = 3 * _flops(network, n_steps) >= WORTH_A_DEVICE["training"]
         device = "cuda" if enough and reason is None and _why_unavailable() is None else "cpu"
     if device == "cpu":
@@ -104,7 +101,7 @@ def reader_of(device: str, network: Network, sequences: Sequences) -> Any:
     RuntimeError
         As `check_device`.
     """
-    reason = unsupported(loss=network.loss_name, convolution=bool(network.convolutions))
+    reason = unsupported(convolution=bool(network.convolutions))
     check_device(device, reason)
     if device == "auto":
         enough = _flops(network, float(sequences.n_steps)) >= WORTH_A_DEVICE["inference"]

@@ -27,6 +27,7 @@ LEVELS = (
         "numrnn.kernels.equations",
         "numrnn.kernels.losses",
         "numrnn.kernels.random",
+        "numrnn.kernels.stream_layout",
         "numrnn.kernels.updates",
     ),
     ("numrnn.kernels.cpu", "numrnn.kernels.cuda"),

@@ -15,11 +15,12 @@ from numrnn.cuda.inference import DeviceInference
 from numrnn.cuda.memory import check_memory, memory_need
 from numrnn.cuda.network import DeviceNetwork
 from numrnn.cuda.solvers import DeviceSolver
-from numrnn.kernels.cuda.arrays import free_bytes
+from numrnn.kernels.cpu.losses import weight_penalty
+from numrnn.kernels.cuda.arrays import download, free_bytes
 from numrnn.network import Network
 from numrnn.packing import Sequences
-from numrnn.training.data import TrainingSource
-from numrnn.training.engine import Minibatches, NotFinite, Objective
+from numrnn.training.data import TrainingData, TrainingSource
+from numrnn.training.engine import LossOfAll, Minibatches, NotFinite, Objective
 from numrnn.training.solvers import Solver
 from numrnn.training.streams import StreamWindows
 
@@ -69,6 +70,14 @@ class DeviceEngine:
             room = 0.9 * free - need.total
             self._source = Source(data, device.per_step, network.trunk.embedding, room, device.arrays, device.queue)
             self._inference = DeviceInference(device, keeps_values=True)
+
+    @staticmethod
+    def loss_of_all(
+        network: Network, data: TrainingData, alpha: float, bptt_steps: int | None, dropout_seed: int
+    ) -> LossOfAll:
+        """As `HostEngine.loss_of_all`: the gradient is the device's, the vectors of the solver are the host's."""
+        with device_errors("the preparation of training", "Nothing has been learned."):
+            return _LossOfAll(network, data, alpha, bptt_steps, dropout_seed)
 
     @contextmanager
     def _faults(self, doing: str, consequence: str) -> Iterator[None]:
@@ -156,3 +165,49 @@ class DeviceEngine:
             if self._is_ahead:
                 self.device.download()
             self._on_device.download()
+
+
+class _LossOfAll:
+    """The loss of all data and its gradient, from as many sequences at a time as the device holds."""
+
+    def __init__(
+        self, network: Network, data: TrainingData, alpha: float, bptt_steps: int | None, dropout_seed: int
+    ) -> None:
+        self.network = network
+        self.data = data
+        self.alpha = alpha
+        self.bptt_steps = bptt_steps
+        self.dropout_seed = dropout_seed
+        self.device = device = DeviceNetwork(network)
+        lengths, truncates = data.lengths, not network.bidirectional
+        need = memory_need(network, data, lengths, None, 1, bptt_steps, device.stack.step_bytes)
+        free = free_bytes()
+        check_memory(need, free, lengths, 1, bptt_steps, truncates)
+        room = 0.9 * free - need.total
+        # The time steps stay on the device if they leave it half of what is there.
+        half = min(room / 2, 2.0**60)
+        self._source = Source(data, device.per_step, network.trunk.embedding, half, device.arrays, device.queue)
+        windows = lengths if bptt_steps is None else np.minimum(lengths, bptt_steps)
+        costs = windows * (need.step + data.sequences.n_features * network.dtype.itemsize) + lengths * need.whole_step
+        self._chunks = list(network._chunks(costs, int(max(half, 1))))
+
+    def __call__(self, x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        network, device = self.network, self.device
+        network.parameters.flat[:] = x
+        total_weight = self.data.total_weight
+        scale = 1.0 / total_weight if total_weight else 0.0
+        total, gradient = 0.0, np.zeros_like(network.gradient.flat)
+        with device_errors("the computation of a gradient", "The network has the parameters of the last iteration."):
+            device.upload(network.parameters.flat)
+            shuffled = self._source.reorder(None)
+            for number, chunk in enumerate(self._chunks):
+                batch = shuffled.batch(chunk.start, chunk.stop)
+                assert batch.answers is not None
+                seed = (self.dropout_seed + 7919 * number) % 2**31
+                device.accumulate(batch, scale, bptt_steps=self.bptt_steps, dropout_seed=seed)
+                total += float(download(device.losses, device.queue)[: batch.answers.n_rows].sum())
+                gradient += download(device.gradient, device.queue)
+        loss = total * scale
+        if self.alpha and total_weight:
+            loss += weight_penalty(network.parameters.flat, gradient, *network.weight_spans, self.alpha * scale)
+        return loss, gradient

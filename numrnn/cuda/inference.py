@@ -59,6 +59,14 @@ class DeviceInference:
         """As `Network.attention_weights`."""
         return self._rows(sequences, 1, self.device.attention_weights, True)[:, 0]
 
+    def decode(self, sequences: Sequences) -> NDArray[np.int64]:
+        """As `Network.decode`."""
+        return self._rows(sequences, 1, self.device.best_tags, True, np.int64)[:, 0]
+
+    def marginals(self, sequences: Sequences) -> NDArray:
+        """As `Network.marginals`."""
+        return self._rows(sequences, self.device.head.n_outputs, self.device.marginals, True)
+
     def loss(self, sequences: Sequences, targets: NDArray, weights: NDArray | None) -> float:
         """As `Network.loss`."""
         device = self.device
@@ -82,10 +90,15 @@ class DeviceInference:
         return total / whole if whole else 0.0
 
     def _rows(
-        self, sequences: Sequences, n_columns: int, compute: Callable[[Batch], NDArray], by_step: bool
+        self,
+        sequences: Sequences,
+        n_columns: int,
+        compute: Callable[[Batch], NDArray],
+        by_step: bool,
+        dtype: Any = None,
     ) -> NDArray:
         n_rows = sequences.n_steps if by_step else len(sequences)
-        result = np.empty((n_rows, n_columns), dtype=self.device.dtype)
+        result = np.empty((n_rows, n_columns), dtype=dtype or self.device.dtype)
         with self._lock, device_errors("inference"):
             for batch, _, rows in self._batches(sequences, by_step):
                 result[rows] = compute(batch)

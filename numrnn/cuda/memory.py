@@ -83,6 +83,9 @@ def memory_need(
     step = stack_step_bytes + item * (network.stack.input_size * (2 if tables else 1) + size) + 8 * _TABLES
     if network.pooling is None:
         step += item * size * (2 if network.output_dropout else 1)
+    if network.loss_name == "crf":
+        # Logits and their gradient, logarithms of probabilities.
+        step += network.n_outputs * (2 * item + 8)
     whole_step = item * (3 * size + 2) if network.pooling == "attention" else 0
     lengths = np.sort(np.asarray(lengths))[::-1][:batch_size]
     windows = lengths if bptt_steps is None else np.minimum(lengths, bptt_steps)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numrnn.cuda.batches import Batch, Plan, Plans, WindowRows
-from numrnn.cuda.head import DeviceHead
+from numrnn.cuda.head import RandomFieldOnDevice, make_head
 from numrnn.cuda.pooling import AttentionOnDevice, Pooling
 from numrnn.cuda.stack import make_stack
 from numrnn.cuda.trunk import DeviceTrunk
@@ -70,11 +70,13 @@ class DeviceNetwork:
         self.plans = Plans()
         self.stack = make_stack(network, arrays, queue)
         self.trunk = DeviceTrunk(network, self.stack, arrays, queue)
-        self.head = DeviceHead(network, arrays, queue)
+        self.head = make_head(network, arrays, queue)
         self.attention = AttentionOnDevice(network, arrays, queue) if network.pooling == "attention" else None
         kind = network.pooling
         self.pooling = Pooling(kind, network, arrays, queue) if kind in ("last", "mean", "max") else None
         self.per_step = network.pooling is None
+        # A loss of whole sequences sees the outputs of all their steps at once.
+        self._sees_sequences = isinstance(self.head, RandomFieldOnDevice)
         self.parameters = upload(network.parameters.flat, queue)
         self.gradient = upload(np.zeros_like(network.parameters.flat), queue)
         self.losses: Any = None
@@ -114,6 +116,28 @@ class DeviceNetwork:
 
         return self._by_step(batch, 1, weights)
 
+    def best_tags(self, batch: Batch) -> NDArray:
+        """As `Network.decode`, in a matrix of one column."""
+        field = self._random_field()
+        return self._by_step(
+            batch,
+            1,
+            lambda run, plan: self._rows_of(field.best_tags(self.parameters, run.output, plan), plan.n_rows, 1),
+        )
+
+    def marginals(self, batch: Batch) -> NDArray:
+        """As `Network.marginals`."""
+        field = self._random_field()
+
+        def probabilities(run: Any, plan: Plan) -> NDArray:
+            return self._rows_of(field.marginals(self.parameters, run.output, plan), plan.n_rows, field.n_outputs)
+
+        return self._by_step(batch, field.n_outputs, probabilities)
+
+    def _random_field(self) -> RandomFieldOnDevice:
+        assert isinstance(self.head, RandomFieldOnDevice)
+        return self.head
+
     def loss(self, batch: Batch) -> float:
         """As `Network.loss`."""
         answers = batch.answers
@@ -123,7 +147,9 @@ class DeviceNetwork:
         if self.per_step:
             for _, rows, run, _ in self._windows(batch, self._inference_steps(batch), 0, training=False):
                 count = rows.plan.n_rows
-                self.head.loss(self.parameters, run.output, count, rows.answer, answers, self.losses, n_rows)
+                self.head.loss(
+                    self.parameters, run.output, count, rows.answer, answers, self.losses, n_rows, plan=rows.plan
+                )
                 n_rows += count
         else:
             n_rows = len(batch)
@@ -133,8 +159,8 @@ class DeviceNetwork:
         return total / answers.total if answers.total else 0.0
 
     def _inference_steps(self, batch: Batch) -> int:
-        """Steps of the windows in which sequences are read: all, for a direction from the end and for attention."""
-        whole = self.network.bidirectional or self.attention is not None
+        """Steps of the windows in which sequences are read: all, for what needs to see all of them."""
+        whole = self.network.bidirectional or self.attention is not None or self._sees_sequences
         return max(batch.max_length if whole else min(batch.max_length, _INFERENCE_STEPS), 1)
 
     def _pooled_features(self, batch: Batch) -> Any:
@@ -196,7 +222,7 @@ class DeviceNetwork:
         self.state = None
         if bptt_steps is None or bptt_steps >= batch.max_length:
             self._at_once(batch, 0, batch.max_length, scale, dropout_seed, state)
-        elif self.per_step:
+        elif self.per_step and not self._sees_sequences:
             self._step_by_step(batch, scale, dropout_seed, bptt_steps)
         elif self.network.pooling == "last":
             self._last_window(batch, scale, dropout_seed, bptt_steps)
@@ -207,7 +233,9 @@ class DeviceNetwork:
         rows = self._rows(batch, begin, end)
         run = self._forward(batch, rows, state, seed)
         if self.per_step:
-            d_outputs = self._learn(run.output, rows.plan.n_rows, rows.answer, batch, 0, scale, rows.plan.place, seed)
+            d_outputs = self._learn(
+                run.output, rows.plan.n_rows, rows.answer, batch, 0, scale, rows.plan.place, seed, rows.plan
+            )
         elif self.attention is not None:
             features = self.attention.forward(self.parameters, run.output, rows.plan)
             d_features = self._learn_pooled(features, batch, scale, seed)
@@ -246,10 +274,9 @@ class DeviceNetwork:
 
     def _twice(self, batch: Batch, scale: float, dropout_seed: int, steps: int) -> None:
         """The loss sees all of a sequence: once through all windows to get it, and once more with the way back."""
-        if self.attention is not None:
-            self._attend_twice(batch, scale, dropout_seed, steps)
+        if self.pooling is None:
+            self._twice_over_outputs(batch, scale, dropout_seed, steps)
             return
-        assert self.pooling is not None
         self.pooling.begin(batch.lengths)
         for begin, rows, run, _ in self._windows(batch, steps, dropout_seed, self.network.trunk.uses_dropout):
             self.pooling.add(run.output, rows.plan, begin)
@@ -258,9 +285,8 @@ class DeviceNetwork:
             d_outputs = self.pooling.gradient(d_features, rows.plan, begin)
             self.trunk.backward(run, self.parameters, rows, d_outputs, self.gradient, seed)
 
-    def _attend_twice(self, batch: Batch, scale: float, dropout_seed: int, steps: int) -> None:
-        """Attention reads the outputs of all time steps, which are kept; the layers go through windows."""
-        assert self.attention is not None
+    def _twice_over_outputs(self, batch: Batch, scale: float, dropout_seed: int, steps: int) -> None:
+        """Head or pooling read the outputs of all time steps, which are kept; the layers go through windows."""
         queue, arrays, size = self.queue, self.arrays, self.head.n_features
         whole = Plan(batch.lengths, DeviceArrays(), queue)
         positions = np.empty(len(batch), dtype=np.int64)
@@ -275,9 +301,13 @@ class DeviceNetwork:
 
         for begin, rows, run, _ in self._windows(batch, steps, dropout_seed, self.network.trunk.uses_dropout):
             scatter_rows(queue, run.output, hidden, rows.plan.n_rows, size, places(rows.plan, begin))
-        features = self.attention.forward(self.parameters, hidden, whole)
-        d_features = self._learn_pooled(features, batch, scale, dropout_seed)
-        d_hidden = self.attention.backward(self.parameters, hidden, whole, d_features, self.gradient)
+        if self.attention is not None:
+            features = self.attention.forward(self.parameters, hidden, whole)
+            d_features = self._learn_pooled(features, batch, scale, dropout_seed)
+            d_hidden = self.attention.backward(self.parameters, hidden, whole, d_features, self.gradient)
+        else:
+            answers = WindowRows(self.plans, self.arrays, batch, 0, batch.max_length, True, queue).answer
+            d_hidden = self._learn(hidden, whole.n_rows, answers, batch, 0, scale, whole.place, dropout_seed, whole)
         for begin, rows, run, seed in self._windows(batch, steps, dropout_seed, training=True):
             d_outputs = arrays.at_least("d outputs of window", rows.plan.n_rows * size, self.dtype)
             gather_rows(queue, d_hidden, d_outputs, rows.plan.n_rows, size, places(rows.plan, begin))
@@ -311,6 +341,7 @@ class DeviceNetwork:
         scale: float,
         numbers: Any,
         seed: int,
+        plan: Plan | None = None,
     ) -> Any:
         """The head, forward and backward: the gradient of the features. `numbers` are the rows of the dropout mask."""
         answers = batch.answers
@@ -323,7 +354,7 @@ class DeviceNetwork:
             dropout(self.queue, features, kept, n_rows, size, numbers, *mask)
             features = kept
         d_features = self.head.loss(
-            self.parameters, features, n_rows, of_answers, answers, self.losses, first, scale, self.gradient
+            self.parameters, features, n_rows, of_answers, answers, self.losses, first, scale, self.gradient, plan
         )
         if mask is not None:
             dropout(self.queue, d_features, d_features, n_rows, size, numbers, *mask)

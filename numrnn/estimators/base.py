@@ -471,9 +471,7 @@ class RecurrentEstimator(
         check_device(
             self.device,
             unsupported(
-                loss="crf" if getattr(self, "output", None) == "crf" else "",
                 convolution=bool(convolution_settings(self)),
-                solver=self.solver,
             ),
         )
 

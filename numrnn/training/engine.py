@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 from numrnn.kernels.cpu.solvers import scale_spans
 from numrnn.network import Network
 from numrnn.packing import Sequences
-from numrnn.training.data import TrainingSource
+from numrnn.training.data import TrainingData, TrainingSource
 from numrnn.training.solvers import Solver
 from numrnn.training.streams import StreamWindows
 
-__all__ = ["Engine", "EngineMaker", "HostEngine", "Minibatches", "NotFinite", "Objective"]
+__all__ = ["Engine", "EngineMaker", "HostEngine", "LossOfAll", "Minibatches", "NotFinite", "Objective"]
 
 
 class NotFinite(ArithmeticError):
@@ -114,6 +115,10 @@ class Engine(Protocol):
         ...
 
 
+# From a vector of parameters to the loss and its gradient, an array of its own.
+LossOfAll = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
+
+
 class EngineMaker(Protocol):
     """Makes an engine: the class of one."""
 
@@ -122,6 +127,15 @@ class EngineMaker(Protocol):
     def __call__(
         self, network: Network, data: TrainingSource, solver: Solver, objective: Objective, batch_size: int
     ) -> Engine: ...
+
+    def loss_of_all(
+        self, network: Network, data: TrainingData, alpha: float, bptt_steps: int | None, dropout_seed: int
+    ) -> LossOfAll:
+        """What a solver that knows no minibatches minimises: the loss of all data as a function of the parameters.
+
+        The arguments are those of `Network.loss_and_gradient`; network and data are in float64.
+        """
+        ...
 
 
 class HostEngine:
@@ -185,6 +199,24 @@ class HostEngine:
         if self._has_tables:
             solver.catch_up(parameters, network.whole_reach(), rate)
         return loss_sum
+
+    @staticmethod
+    def loss_of_all(
+        network: Network, data: TrainingData, alpha: float, bptt_steps: int | None, dropout_seed: int
+    ) -> LossOfAll:
+        def evaluate(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            network.parameters.flat[:] = x
+            loss = network.loss_and_gradient(
+                data.sequences,
+                data.targets,
+                data.weights,
+                alpha=alpha,
+                bptt_steps=bptt_steps,
+                dropout_seed=dropout_seed,
+            )
+            return loss, network.gradient.flat.copy()
+
+        return evaluate
 
     def outputs(self, sequences: Sequences) -> NDArray:
         return self.network.outputs(sequences)

@@ -106,7 +106,7 @@ def train(
     incremental : bool, default=False
         One epoch only, as for `partial_fit`.
     engine : callable, default=HostEngine
-        Makes what trains: the kernels of the CPU, or another `Engine`. "lbfgs" is for the CPU alone.
+        Makes what trains: the kernels of the CPU, or another `Engine`.
 
     Returns
     -------
@@ -137,9 +137,7 @@ def train(
             data = TrainingData(everything, rows, of_rows, None)
         if early_stopping or incremental:
             raise ValueError("the solver 'lbfgs' offers neither early_stopping nor incremental training")
-        if engine is not HostEngine:
-            raise ValueError("the solver 'lbfgs' trains on the CPU alone")
-        return _train_lbfgs(network, data, state, alpha, max_iter, tol, bptt_steps, rng, verbose)
+        return _train_lbfgs(network, data, engine, state, alpha, max_iter, tol, bptt_steps, rng, verbose)
 
     penalty = _prepare(network, state, solver, learning_rate, learning_rate_init, alpha, max_iter, incremental)
     assert state.solver is not None
@@ -313,6 +311,7 @@ def _give_up(
 def _train_lbfgs(
     network: Network,
     data: TrainingData,
+    engine: EngineMaker,
     state: TrainingState,
     alpha: float,
     max_iter: int,
@@ -328,14 +327,10 @@ def _train_lbfgs(
         sequences = Sequences(sequences.values.astype(np.float64), sequences.starts, sequences.lengths)
     targets = data.targets if data.targets.dtype == np.int64 else data.targets.astype(np.float64)
     seed = int(rng.randint(0, 2**31 - 1)) if network.uses_random_numbers else 0
+    evaluate = engine.loss_of_all(
+        exact, TrainingData(sequences, targets, data.weights, data.row_starts), alpha, bptt_steps, seed
+    )
     progress = Progress(max_iter, len(sequences), verbose=verbose)
-
-    def evaluate(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        exact.parameters.flat[:] = x
-        loss = exact.loss_and_gradient(
-            sequences, targets, data.weights, alpha=alpha, bptt_steps=bptt_steps, dropout_seed=seed
-        )
-        return loss, exact.gradient.flat.copy()
 
     def on_iteration(x: NDArray[np.float64], loss: float) -> None:
         network.parameters.flat[:] = x

@@ -161,8 +161,6 @@ def test_what_cannot_be_trained_on_the_device():
 
     with pytest.raises(TypeError, match="SGD, Adam, AdamW and RMSprop, got Own"):
         run(make_network(), make_data(), solver=Own(), engine=DeviceEngine)
-    with pytest.raises(ValueError, match="'lbfgs' trains on the CPU alone"):
-        run(make_network(), make_data(), solver="lbfgs", engine=DeviceEngine)
 
 
 # ------------------------------------------------------------------------------------------------------------- memory

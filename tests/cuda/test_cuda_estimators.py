@@ -76,6 +76,39 @@ def test_tagger_of_words():
         np.testing.assert_allclose(other, one, rtol=1e-6)
 
 
+def test_tagger_with_a_random_field(sequences):
+    y = [[str(int(10 * step[0]) % 3) for step in steps] for steps in sequences]
+    cpu, cuda = both(RNNTagger, sequences, y, output="crf", max_iter=3, cell="gru", learning_rate_init=0.05)
+    np.testing.assert_allclose(cuda.loss_curve_, cpu.loss_curve_, rtol=1e-7)
+    assert [list(tags) for tags in cuda.predict(sequences)] == [list(tags) for tags in cpu.predict(sequences)]
+    for one, other in zip(cpu.predict_proba(sequences), cuda.predict_proba(sequences), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-6)
+    assert cuda.score(sequences, y) == cpu.score(sequences, y)
+
+
+@pytest.mark.parametrize("free", [None, 6000.0])
+def test_lbfgs(sequences, free, monkeypatch):
+    """The gradient is the device's; where little memory is left, from a few sequences at a time."""
+    from numrnn.cuda import engine
+
+    if free is not None:
+        monkeypatch.setattr(engine, "free_bytes", lambda: free)
+        chunks = []
+        made = engine._LossOfAll.__init__
+
+        def remember(self, *arguments):
+            made(self, *arguments)
+            chunks.extend(self._chunks)
+
+        monkeypatch.setattr(engine._LossOfAll, "__init__", remember)
+    options = {"solver": "lbfgs", "alpha": 0.1, "cell": "rnn", "max_iter": 3}
+    cpu, cuda = both(RNNClassifier, sequences, list("ababcc"), **options)
+    assert cuda.device_ == "cuda"
+    assert free is None or len(chunks) > 1
+    np.testing.assert_allclose(cuda.loss_curve_, cpu.loss_curve_, rtol=1e-9)
+    np.testing.assert_allclose(cuda.predict_proba(sequences), cpu.predict_proba(sequences), rtol=1e-6)
+
+
 @pytest.mark.parametrize("text", ["abcabcabca", ["ab", "abc", "b"]])
 def test_language_model(text):
     options = {**SMALL, "batch_size": 2, "embedding_dim": 2, "bptt_steps": 2, "cell": "gru"}
@@ -87,9 +120,7 @@ def test_language_model(text):
 @pytest.mark.parametrize(
     ("make", "options", "reason"),
     [
-        (RNNClassifier, {"solver": "lbfgs"}, "the solver 'lbfgs'"),
         (RNNClassifier, {"convolution": numrnn.Convolution()}, "convolutions"),
-        (RNNTagger, {"output": "crf"}, r"conditional random fields \(output='crf'\)"),
     ],
 )
 def test_what_does_not_run_on_the_device_is_said_before_any_work(make, options, reason):
@@ -102,7 +133,6 @@ def test_auto_takes_the_device_where_there_is_enough_work(sequences, monkeypatch
     assert RNNClassifier(**SMALL, device="auto").fit(sequences, y).device_ == "cpu"
     monkeypatch.setitem(devices.WORTH_A_DEVICE, "training", 0.0)
     assert RNNClassifier(**SMALL, device="auto").fit(sequences, y).device_ == "cuda"
-    assert RNNClassifier(**{**SMALL, "solver": "lbfgs"}, device="auto").fit(sequences, y).device_ == "cpu"
 
 
 def test_without_a_device(sequences, monkeypatch):

@@ -36,6 +36,9 @@ def make_data(network, lengths=(4, 2, 3, 1), seed=0):
             targets = 1 + np.abs(np.round(3 * targets))
     weights = rng.uniform(0.5, 2.0, n_rows)
     weights[1] = 0
+    if network.loss_name == "crf":
+        # A sequence's steps have one weight.
+        weights = np.repeat(np.resize([1.5, 0.5, 0.0, 2.0], len(lengths)), lengths)
     return TrainingData.of(network, sequences, targets, weights)
 
 
@@ -175,3 +178,59 @@ def test_ids_are_checked():
         Source(data, False, network.trunk.embedding, np.inf, device.arrays, device.queue)
     with pytest.raises(ValueError, match="column 1 must hold whole numbers from 0 to 3"):
         DeviceInference(device).outputs(data.sequences)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("lengths", [(3, 3, 3), (4, 0, 2, 1, 0)])
+def test_random_fields(dtype, lengths):
+    network = make_network(loss="crf", pooling=None, n_outputs=4, dtype=dtype, dropout=0.2, output_dropout=0.2)
+    set_scores(network)
+    data = make_data(network, lengths)
+    tolerance = 1e-9 if dtype == "float64" else 2e-5
+    device, part = check_equal(network, data, seed=7, tolerance=tolerance)
+    check_inference(network, device, part, tolerance)
+    reader = DeviceInference(device)
+    np.testing.assert_array_equal(reader.decode(part[0]), network.decode(part[0]))
+    np.testing.assert_allclose(reader.marginals(part[0]), network.marginals(part[0]), rtol=tolerance, atol=tolerance)
+
+
+def set_scores(network):
+    rng = np.random.RandomState(3)
+    for name in ("crf_transitions", "crf_start", "crf_end"):
+        network.parameters[name][...] = 2 * rng.standard_normal(network.parameters[name].shape)
+
+
+@pytest.mark.parametrize("bptt_steps", [2, 3])
+def test_random_fields_with_truncation(bptt_steps):
+    network = make_network(loss="crf", pooling=None, n_outputs=3, output_dropout=0.3, hidden_sizes=(3, 2), dropout=0.1)
+    set_scores(network)
+    check_equal(network, make_data(network), bptt_steps=bptt_steps, seed=9)
+
+
+def test_forbidden_transitions_and_logits_of_any_size():
+    network = make_network(loss="crf", pooling=None, n_outputs=3, cell="rnn_relu")
+    set_scores(network)
+    network.parameters["crf_transitions"][0, 1] = -np.inf
+    network.parameters["weight_out"][...] *= 400
+    data = make_data(network, (4, 3, 2))
+    # The targets go only where they may.
+    data.targets[...] = [0, 0, 2, 1, 1, 2, 0, 1, 1][: len(data.targets)]
+    device, part = check_equal(network, data)
+    np.testing.assert_array_equal(DeviceInference(device).decode(part[0]), network.decode(part[0]))
+    # One tag alone.
+    network = make_network(loss="crf", pooling=None, n_outputs=1)
+    check_equal(network, make_data(network, (2, 1)))
+
+
+def test_more_sequences_than_blocks_count_the_same_bits_every_time():
+    network = make_network(loss="crf", pooling=None, n_outputs=5, dtype="float32")
+    set_scores(network)
+    data = make_data(network, (2, 3, 1, 2, 2, 3, 1))
+    check_equal(network, data, tolerance=1e-5)
+    device = DeviceNetwork(network)
+    source = Source(data, True, None, np.inf, device.arrays, device.queue)
+    gradients = []
+    for _ in range(2):
+        device.accumulate(source.reorder(None).batch(0, 7), 0.1)
+        gradients.append(device.gradient.copy_to_host())
+    np.testing.assert_array_equal(*gradients)

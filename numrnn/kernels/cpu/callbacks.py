@@ -15,9 +15,10 @@ import numpy as np
 from numba import carray, cfunc, types
 from numpy.typing import NDArray
 
-from numrnn.kernels.cpu.streaming import N_OUTPUTS, STREAMING, StreamParameters
+from numrnn.kernels.cpu.streaming import STREAMING
 from numrnn.kernels.jit import inline
 from numrnn.kernels.memory import array_at, stack_array
+from numrnn.kernels.stream_layout import N_OUTPUTS, StreamParameters
 
 __all__ = ["CALLBACKS", "DESCRIPTION_SIZE", "callback", "describe"]
 

@@ -1,12 +1,7 @@
 """One time step of a whole network, and one whole sequence: for the inner loops of other compiled code.
 
-A network is a `StreamParameters`, three arrays that Numba takes as they are: `weights` holds what a step reads, and
-`layout` says where. A stream is one array, `state`: what the network remembers, followed by scratch. No
-function here allocates, and calls with different states may run side by side.
-
-``layout`` holds whole numbers: the header, named by the constants below; for every layer its inputs, units, padded
-units, and where its weights (in `weights`, as `recurrent.forward` reads them) and its states (in `state`) begin; for
-every feature that is an id its column, the rows and columns of its table, and where that begins in `weights`.
+How network and stream lie in arrays is described in `numrnn.kernels.stream_layout`. No function here allocates, and
+calls with different states may run side by side.
 """
 
 # mypy: disable-error-code="no-untyped-def, misc, operator"
@@ -14,7 +9,6 @@ from __future__ import annotations
 
 import math
 from types import SimpleNamespace
-from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,53 +17,34 @@ from numrnn.kernels.equations import CELLS, Cell
 from numrnn.kernels.jit import specialize
 from numrnn.kernels.memory import stack_array
 from numrnn.kernels.simd import lanes, load, load_slots, store, store_slots
+from numrnn.kernels.stream_layout import (
+    HEAD,
+    HEADER,
+    HEADS,
+    INPUT,
+    N_FEATURES,
+    N_IDS,
+    N_LAYERS,
+    N_OUTPUTS,
+    OUTPUTS,
+    PER_ID,
+    PER_LAYER,
+    POOLED,
+    POOLING,
+    POOLINGS,
+    PRE_ACTIVATIONS,
+    PROJECTED,
+    READOUT,
+    RESIDUAL,
+    STATE_SIZE,
+    SUMS,
+    ZERO,
+)
 from numrnn.kernels.subnormals import flush_subnormals, restore_subnormals
 
-__all__ = [
-    "HEADS",
-    "POOLINGS",
-    "STREAMING",
-    "StreamParameters",
-]
+__all__ = ["STREAMING"]
 
 
-class StreamParameters(NamedTuple):
-    """A network for compiled code.
-
-    Attributes
-    ----------
-    weights : ndarray of shape (n_weights,)
-        All weights in the kernels' layout.
-    layout : ndarray of int64
-        Where they stand; see the description of this module.
-    units : ndarray of float64, shape (2, n_outputs)
-        By what the readout's outputs are multiplied, and what is then added: from the units of the network to the
-        user's.
-    """
-
-    weights: Any
-    layout: Any
-    units: Any
-
-
-# What the entries of the header say. Sizes:
-N_FEATURES, N_IDS, N_LAYERS, N_OUTPUTS = 0, 1, 2, 3
-# Kinds:
-POOLING, HEAD, RESIDUAL = 4, 5, 6
-# Where in `weights` the readout begins; where in `state` the input of the first layer, the pre-activations, sums of a
-# layer's input and output, the outputs, and what pooling remembers; the elements that a stream remembers, and those of
-# a state altogether.
-READOUT, INPUT, PRE_ACTIVATIONS, SUMS, OUTPUTS, POOLED, REMEMBERED, STATE_SIZE = 7, 8, 9, 10, 11, 12, 13, 14
-# Always zero: the table of row numbers of a matrix with one row.
-ZERO = 15
-# Where in `weights` the pre-activations of the first layer begin that belong to each id, if the id is all there is to a
-# time step and they have been computed for all ids; else zero.
-PROJECTED = 16
-HEADER, PER_LAYER, PER_ID = 17, 5, 4
-
-# What the readout sees, and what becomes of its outputs.
-POOLINGS = {"last": 0, "mean": 1, "max": 2}
-HEADS = {"none": 0, "linear": 1, "softmax": 2}
 _LAST, _MEAN, _MAX = POOLINGS.values()
 _NONE, _LINEAR, _SOFTMAX = HEADS.values()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.util import find_spec
 
-__all__ = ["is_device_error", "is_out_of_memory", "refusal", "why_unavailable"]
+__all__ = ["is_device_error", "is_out_of_memory", "refusal", "require_package", "why_unavailable"]
 
 # Packages whose errors are those of the device: numba-cuda, and NVIDIA's that it stands on.
 _ROOTS = ("numba.cuda.", "cuda.core", "cuda.bindings", "cuda.pathfinder", "nvmath.", "cupy_backends.", "cupy.")
@@ -13,11 +13,20 @@ _ROOTS = ("numba.cuda.", "cuda.core", "cuda.bindings", "cuda.pathfinder", "nvmat
 _OUT_OF_MEMORY = 2
 
 
+_NOT_INSTALLED = "the package numba-cuda is not installed: pip install 'numrnn[cuda]'"
+
+
+def require_package() -> None:
+    """Raise an ImportError where kernels cannot be compiled."""
+    if find_spec("numba_cuda") is None:
+        raise ImportError(_NOT_INSTALLED)
+
+
 @cache
 def why_unavailable() -> str | None:
     """What keeps this process from using a CUDA device, or None if nothing does."""
     if find_spec("numba_cuda") is None:
-        return "the package numba-cuda is not installed: pip install 'numrnn[cuda]'"
+        return _NOT_INSTALLED
     try:
         from numba import cuda
 
