@@ -12,7 +12,7 @@ from numrnn.buffers import read_only
 from numrnn.kernels.cpu.checks import all_finite
 from numrnn.kernels.simd import lane_count
 
-__all__ = ["StateLayout", "check_readable", "finite_array", "random_state_of", "real_array"]
+__all__ = ["StateLayout", "check_readable", "finite_array", "plain_array", "random_state_of", "real_array"]
 
 
 def check_readable(data: Any, name: str, *, numbers: bool = True) -> None:
@@ -48,11 +48,26 @@ def check_readable(data: Any, name: str, *, numbers: bool = True) -> None:
         dtypes = np.atleast_1d(data.dtypes) if hasattr(data, "columns") else [getattr(data, "dtype", None)]
         for dtype in dtypes:
             if getattr(dtype, "kind", None) in ("m", "M"):
-                raise TypeError(f"{name} must hold real numbers, got {dtype}; make numbers of dates and durations first")
-    if isinstance(data, (list, tuple)) or (getattr(data, "dtype", None) == object and np.ndim(data) == 1):
+                raise TypeError(f"{name} must hold real numbers, got {dtype}, dates or durations: make numbers of them")
+    if isinstance(data, (list, tuple)) or (isinstance(data, np.ndarray) and data.dtype.kind == "O" and data.ndim == 1):
         for number, element in enumerate(data):
             if type(element) is not np.ndarray or element.dtype.kind not in "biufcU":
                 check_readable(element, f"sequence {number} of {name}", numbers=numbers)
+
+
+def plain_array(data: Any, name: str) -> NDArray:
+    """NumPy's array of data, which may be of any type.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is none, or it would say something else than the data.
+    """
+    check_readable(data, name, numbers=False)
+    try:
+        return np.asarray(data)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{name} cannot be read as an array: {error}") from error
 
 
 def real_array(array: Any, name: str, dtype: np.dtype) -> NDArray:
@@ -65,11 +80,7 @@ def real_array(array: Any, name: str, dtype: np.dtype) -> NDArray:
     """
     if type(array) is np.ndarray and array.dtype is dtype and array.flags.carray:
         return array
-    check_readable(array, name, numbers=False)
-    try:
-        result = np.asarray(array)
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array of real numbers: {error}") from error
+    result = plain_array(array, name)
     if result.dtype.kind not in "fiub":
         raise ValueError(f"{name} must be an array of real numbers, got an array of type {result.dtype}")
     if result.dtype == dtype and result.flags.carray:

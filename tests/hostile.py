@@ -257,8 +257,8 @@ OTHER = {
     "list of texts": lambda array: ["a b", "c"],
     "lists of texts": lambda array: [["a", "b"], ["c"]],
     "list with an empty array": lambda array: [*_rows(array), array[:0] if array.ndim else array],
-    "list with a number": lambda array: [*_rows(array), 1.0],
-    "list with a scalar array": lambda array: [*_rows(array), np.array(1.0)],
+    "list with a number": lambda array: [*_rows(array), 1.0 if array.ndim > 1 else None],
+    "list with a scalar array": lambda array: [*_rows(array), np.array(1.0 if array.ndim > 1 else None)],
     "list with None": lambda array: [*_rows(array), None],
     "list with too many axes": lambda array: [*_rows(array), array[np.newaxis]],
     "list of one array too deep": lambda array: [array[np.newaxis, np.newaxis]],
@@ -269,8 +269,8 @@ OTHER = {
 }
 
 
-def clean_container(value: Any) -> Any:
-    """The clean copy of what an entry of SAME made."""
+def clean_container(value: Any, *, lists: bool = False) -> Any:
+    """The clean copy of what an entry of SAME made; if `lists`, that of nested lists is a list of arrays."""
     if hasattr(value, "iloc"):
         value = value.to_numpy(dtype=np.float64)
     if isinstance(value, Convertible):
@@ -282,7 +282,7 @@ def clean_container(value: Any) -> Any:
             return [clean_container(part) for part in value]
         return clean_of(np.ma.getdata(value))
     if isinstance(value, (list, tuple, UserList)):
-        if any(getattr(part, "ndim", 0) for part in value):
+        if any(getattr(part, "ndim", 0) or (lists and isinstance(part, (list, tuple))) for part in value):
             return [clean_container(part if hasattr(part, "ndim") else np.asarray(part)) for part in value]
         try:
             return np.array(list(value), dtype=np.float64)
@@ -308,7 +308,7 @@ def fingerprint(value: Any) -> Any:
 
 
 @st.composite
-def containers(draw, *fitting, low=-3, high=3, labels=False):
+def containers(draw, *fitting, low=-3, high=3, labels=False, lists=False):
     """Numbers of that shape in any container, right or wrong; or an array of `arrays`.
 
     Labels may be something else than numbers, too, so that the only wrong ones are those behind a mask.
@@ -324,7 +324,7 @@ def containers(draw, *fitting, low=-3, high=3, labels=False):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         value = (SAME if right else OTHER)[kind](np.array(array))
-        clean = clean_container(value) if right else value if labels and kind != "masked" else NOT_NUMBERS
+        clean = clean_container(value, lists=lists) if right else value if labels and kind != "masked" else NOT_NUMBERS
     before = fingerprint(value)
     return Given(value, clean, lambda: fingerprint(value) == before)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Number
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "check_sample_weight",
     "check_sizes_and_threads",
     "check_targets",
+    "checked_array",
     "feature_names_of_steps",
     "hidden_sizes_of",
     "in_form_of",
@@ -143,9 +145,10 @@ def _from_matrix(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool, allow_
     same_columns = not padded if reset else estimator._univariate_columns
     settings = {"dtype": dtype, "order": "C", "ensure_all_finite": False}
     if same_columns:
-        X = _converted(validate_data, "X", estimator, X, reset=reset, **settings)
+        with _too_large_for("X"):
+            X = validate_data(estimator, X, reset=reset, **settings)
     else:
-        X = _converted(check_array, "X", X, input_name="X", estimator=estimator, **settings)
+        X = checked_array(X, "X", estimator, **settings)
         _check_n_features(estimator, 1, reset=reset, shape=X.shape)
     sequences = Sequences.from_padded(X[:, :, np.newaxis])
     _check_finite(sequences, allow_nan=allow_nan)
@@ -158,17 +161,7 @@ def _from_matrix(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool, allow_
 
 
 def _from_cube(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool) -> Sequences:
-    X = _converted(
-        check_array,
-        "X",
-        X,
-        input_name="X",
-        estimator=estimator,
-        dtype=dtype,
-        order="C",
-        ensure_all_finite=False,
-        allow_nd=True,
-    )
+    X = checked_array(X, "X", estimator, dtype=dtype, order="C", ensure_all_finite=False, allow_nd=True)
     if X.ndim > 3:
         raise ValueError(
             f"X has {X.ndim} dimensions, but {_name(estimator)} expects sequences: an array "
@@ -184,10 +177,33 @@ def _from_cube(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool) -> Seque
     return Sequences.from_padded(X)
 
 
-def _converted(check: Callable[..., Any], name: str, *args: Any, **settings: Any) -> NDArray:
-    """What one of scikit-learn's checks makes of data; integers may be larger than any float."""
+def checked_array(data: Any, name: str, estimator: Any = None, **settings: Any) -> NDArray:
+    """What scikit-learn's `check_array` makes of data, and refuses; and of what it would read wrongly, nothing.
+
+    Parameters
+    ----------
+    data : array-like
+    name : str
+        What errors call it.
+    estimator : object, default=None
+        Its class is named in errors.
+    **settings
+        Of `check_array`. Where `dtype` is None, dates and words are fine.
+
+    Raises
+    ------
+    ValueError, TypeError
+    """
+    check_readable(data, name, numbers=settings.get("dtype") is not None)
+    with _too_large_for(name):
+        return check_array(data, input_name=name, estimator=estimator, **settings)
+
+
+@contextmanager
+def _too_large_for(name: str) -> Iterator[None]:
+    """Integers may be larger than any float."""
     try:
-        return check(*args, **settings)
+        yield
     except OverflowError as error:
         raise ValueError(f"Input {name} contains infinity or a value too large: {error}") from error
 
@@ -298,11 +314,10 @@ def numeric_sequences(estimator: Any, data: Any, dtype: np.dtype, name: str) -> 
     if arrays is not None:
         sequences = _join(estimator, arrays, dtype, name, "features")
     else:
-        settings = {"input_name": name, "estimator": estimator, "dtype": dtype, "allow_nd": True}
         array = (
             check_targets(estimator, data, dtype)
             if name == "y"
-            else _converted(check_array, name, data, ensure_all_finite=False, **settings)
+            else checked_array(data, name, estimator, dtype=dtype, ensure_all_finite=False, allow_nd=True)
         )
         if array.ndim not in (2, 3) or 0 in array.shape:
             raise ValueError(
@@ -370,9 +385,7 @@ def _is_container(y: Any) -> bool:
 
 def check_targets(estimator: Any, y: Any, dtype: Any) -> NDArray:
     """y as an array without NaN, infinities and complex numbers; anything if dtype is None, as labels may be."""
-    check_readable(y, "y", numbers=dtype is not None)
-    settings = {"input_name": "y", "estimator": estimator, "dtype": dtype, "allow_nd": True}
-    return _converted(check_array, "y", y, ensure_2d=False, ensure_min_samples=0, **settings)
+    return checked_array(y, "y", estimator, dtype=dtype, ensure_2d=False, allow_nd=True, ensure_min_samples=0)
 
 
 def feature_names_of_steps(X: Any) -> list[str] | None:
@@ -483,7 +496,7 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> NDArray[np.float6
         return None
     if isinstance(sample_weight, Number):
         sample_weight = np.full(n_samples, sample_weight)
-    weights = check_array(sample_weight, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name="sample_weight")
+    weights = checked_array(sample_weight, "sample_weight", dtype=np.float64, ensure_2d=False, allow_nd=True)
     if weights.shape != (n_samples,):
         raise ValueError(f"sample_weight.shape == {weights.shape}, expected {(n_samples,)}: one weight for each sample")
     if (weights < 0).any():
