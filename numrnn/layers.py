@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numrnn.checks import StateLayout, finite_array, random_state_of, real_array
+from numrnn.checks import StateLayout, finite_array, plain_array, random_state_of, real_array
 from numrnn.compiled import CompiledNetwork, Stream, compile_layer
 from numrnn.kernels.cuda.availability import refusal, why_unavailable
 from numrnn.packing import Sequences
@@ -180,7 +180,9 @@ class _RecurrentLayer:
     # ------------------------------------------------------------------------------------------------------ checks
     def _as_reals(self, x: Any, name: str, width: int, width_name: str) -> NDArray:
         """A batch whose numbers have not been looked at."""
-        shape = x.shape if type(x) is np.ndarray else np.shape(x)
+        if type(x) is not np.ndarray:
+            x = plain_array(x, name)
+        shape = x.shape
         if len(shape) != 3 or shape[2] != width:
             raise ValueError(
                 f"{name} must have the shape (n_sequences, n_timesteps, {width_name}) with {width_name} = {width}, got "
@@ -197,7 +199,7 @@ class _RecurrentLayer:
     def _as_lengths(lengths: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.int64] | None:
         if lengths is None:
             return None
-        given = np.asarray(lengths)
+        given = plain_array(lengths, "lengths")
         if given.shape != (shape[0],):
             raise ValueError(
                 f"lengths must have one entry for each of the {shape[0]} sequences, got shape {given.shape}"

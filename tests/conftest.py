@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import hypothesis
@@ -13,6 +15,23 @@ import pytest
 # passes here passes elsewhere.
 hypothesis.settings.register_profile("compiled", deadline=None, derandomize=True, max_examples=40, print_blob=True)
 hypothesis.settings.load_profile("compiled")
+
+
+@pytest.fixture(autouse=True)
+def _guarded_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """With NUMRNN_GUARDED_MEMORY=after (or before), to reach beside an array of a test is a segmentation fault."""
+    side = os.environ.get("NUMRNN_GUARDED_MEMORY")
+    if side is None:
+        yield
+        return
+    from guarded import guarded
+
+    from numrnn import buffers
+
+    # No room between an array and the page behind it.
+    monkeypatch.setattr(buffers, "_ALIGNMENT", 1 if side == "after" else 64)
+    with guarded(side):
+        yield
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names, check_is_fitted
 
@@ -21,7 +21,7 @@ from numrnn.anomaly.symbols import SymbolScorer, sequences_of
 from numrnn.anomaly.thresholds import level_by_extremes, level_by_share
 from numrnn.anomaly.windows import Reconstructions, WindowScorer
 from numrnn.estimators.base import RecurrentEstimator, automatic_batch_size, network_from, network_settings
-from numrnn.estimators.validation import check_sizes_and_threads, hidden_sizes_of
+from numrnn.estimators.validation import check_sizes_and_threads, checked_array, hidden_sizes_of
 from numrnn.forecasting.preparation import Preparation, Settings
 from numrnn.forecasting.series import Panel, check_frequency, form_of, is_pandas, read_panel
 from numrnn.forecasting.windows import Windows
@@ -424,17 +424,11 @@ class RNNAnomalyDetector(OutlierMixin, BaseEstimator):
         if is_pandas(X):
             if X.ndim == 2 and not {"unique_id", "ds"} <= set(X.columns):
                 _check_feature_names(self, X, reset=reset)
-        elif not (isinstance(X, (list, tuple)) and any(hasattr(element, "ndim") for element in X)):
+        elif not (isinstance(X, Sequence) and any(hasattr(element, "ndim") for element in X)):
             # A list of lists is a matrix, as everywhere in scikit-learn; series of different lengths are arrays.
             allowed: Any = "allow-nan" if self.missing == "mask" else True
-            what = check_array(
-                X,
-                dtype=np.float64,
-                ensure_2d=False,
-                allow_nd=True,
-                ensure_all_finite=allowed,
-                estimator=self,
-                input_name="X",
+            what = checked_array(
+                X, "X", self, dtype=np.float64, ensure_2d=False, allow_nd=True, ensure_all_finite=allowed
             )
             if what.ndim == 3:
                 kind, what = "array", list(what)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numrnn.checks import plain_array
 from numrnn.packing import Sequences
 
 __all__ = ["LARGEST_VOCABULARY", "check_ids", "embedding_matrices", "learn_embeddings", "without_padding"]
@@ -100,7 +101,7 @@ def embedding_matrices(estimator: Any, n_columns: int) -> list[NDArray | None]:
     if given is None:
         return [None] * n_columns
     name = f"The 'embedding_weights' parameter of {_name(estimator)}"
-    several = isinstance(given, (list, tuple)) and any(weights is None or np.ndim(weights) == 2 for weights in given)
+    several = isinstance(given, (list, tuple)) and any(weights is None or _is_matrix(weights) for weights in given)
     matrices = list(given) if several else [given]
     if len(matrices) != n_columns:
         raise ValueError(
@@ -109,10 +110,7 @@ def embedding_matrices(estimator: Any, n_columns: int) -> list[NDArray | None]:
         )
     result: list[NDArray | None] = []
     for weights in matrices:
-        try:
-            matrix = None if weights is None else np.asarray(weights, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{name} must hold numbers: {error}") from error
+        matrix = None if weights is None else _as_numbers(weights, name, np.dtype(estimator.dtype))
         if matrix is not None and (matrix.ndim != 2 or not np.isfinite(matrix).all()):
             raise ValueError(
                 f"{name} must be of shape (vocabulary_size, embedding_dim) and hold finite numbers. Got an array of "
@@ -120,6 +118,24 @@ def embedding_matrices(estimator: Any, n_columns: int) -> list[NDArray | None]:
             )
         result.append(matrix)
     return result
+
+
+def _as_numbers(weights: Any, name: str, dtype: np.dtype) -> NDArray:
+    given = plain_array(weights, name)
+    try:
+        if given.dtype.kind not in "fiubO":
+            raise TypeError(f"got an array of type {given.dtype}")
+        with np.errstate(over="ignore"):
+            return given.astype(dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name} must hold numbers: {error}") from error
+
+
+def _is_matrix(weights: Any) -> bool:
+    """Whether an element of a list is a matrix by itself, not a row of one."""
+    if isinstance(weights, (list, tuple)):
+        return len(weights) > 0 and isinstance(weights[0], (list, tuple, np.ndarray))
+    return getattr(weights, "ndim", 0) == 2
 
 
 def _for_each(estimator: Any, parameter: str, value: Any, n_columns: int) -> list[Any]:

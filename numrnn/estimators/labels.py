@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
+from numrnn.checks import check_readable
 from numrnn.estimators.targets import Targets
 from numrnn.estimators.validation import check_targets
 from numrnn.packing import Sequences
@@ -30,19 +31,25 @@ def to_labels(estimator: Any, y: Any) -> Targets:
     ValueError
         If y is something else, or the labels are of different kinds.
     """
-    if isinstance(y, (str, Mapping)) or not hasattr(y, "__len__"):
+    check_readable(y, "y", numbers=False)
+    if isinstance(y, (str, Mapping)) or not isinstance(y, Collection) or getattr(y, "ndim", 1) == 0:
         raise ValueError(f"y must be a list of sequences of labels, one label for each time step, got {y!r}")
     parts = []
     kind = None
     for number, labels in enumerate(y):
         part = labels if isinstance(labels, np.ndarray) else None
         if part is None:
-            if isinstance(labels, str) or not hasattr(labels, "__len__"):
+            if isinstance(labels, (str, Mapping)) or not isinstance(labels, Collection):
                 raise ValueError(
                     f"y of sample {number} is {labels!r}, expected a sequence of labels, one for each time step"
                 )
             labels = list(labels)
-            part = np.array(labels, dtype=object) if _are_mixed(labels) else np.asarray(labels)
+            try:
+                part = np.array(labels, dtype=object) if _are_mixed(labels) else np.asarray(labels)
+            except ValueError as error:
+                raise ValueError(
+                    f"y of sample {number} cannot be read as a sequence of labels, one for each time step: {error}"
+                ) from error
         if part.ndim != 1:
             raise ValueError(
                 f"y of sample {number} has {part.ndim} dimensions, expected a sequence of labels, one for each time "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Number
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
+from numrnn.checks import check_readable
 from numrnn.estimators.targets import Targets
 from numrnn.packing import Sequences
 
@@ -19,6 +21,7 @@ __all__ = [
     "check_sample_weight",
     "check_sizes_and_threads",
     "check_targets",
+    "checked_array",
     "feature_names_of_steps",
     "hidden_sizes_of",
     "in_form_of",
@@ -83,6 +86,7 @@ def to_sequences(
     TypeError
         If X is sparse or not numeric.
     """
+    check_readable(X, "X")
     arrays = _as_list_of_sequences(X)
     with np.errstate(over="ignore"):  # too large for float32 is infinite in float32, and reported below
         if arrays is not None:
@@ -114,7 +118,7 @@ def _rank(X: Any) -> int:
 
 def _as_list_of_sequences(X: Any) -> list[Any] | None:
     """The elements of X if X is a list of sequences, None if it is one array."""
-    if isinstance(X, (list, tuple)):
+    if isinstance(X, Sequence) and not isinstance(X, (str, bytes)):
         if any(_is_array(element) for element in X):
             return list(X)
         try:
@@ -135,15 +139,16 @@ def _is_array(element: Any) -> bool:
 
 def _from_matrix(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool, allow_nan: bool, padded: bool) -> Sequences:
     """Each row is a univariate sequence. Raises scikit-learn's own errors."""
-    if _rank(X) == 1 and len(X) and isinstance(next(iter(X)), str):
+    if _rank(X) == 1 and isinstance(X, Iterable) and isinstance(next(iter(X), None), str):
         raise ValueError(f"X holds texts, but {_name(estimator)} expects sequences of numbers; {_FROM_WORDS}")
     # Columns are compared one by one with those seen in fit, unless these were time steps of no fixed number.
     same_columns = not padded if reset else estimator._univariate_columns
     settings = {"dtype": dtype, "order": "C", "ensure_all_finite": False}
     if same_columns:
-        X = validate_data(estimator, X, reset=reset, **settings)
+        with _too_large_for("X"):
+            X = validate_data(estimator, X, reset=reset, **settings)
     else:
-        X = check_array(X, input_name="X", estimator=estimator, **settings)
+        X = checked_array(X, "X", estimator, **settings)
         _check_n_features(estimator, 1, reset=reset, shape=X.shape)
     sequences = Sequences.from_padded(X[:, :, np.newaxis])
     _check_finite(sequences, allow_nan=allow_nan)
@@ -156,9 +161,7 @@ def _from_matrix(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool, allow_
 
 
 def _from_cube(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool) -> Sequences:
-    X = check_array(
-        X, input_name="X", estimator=estimator, dtype=dtype, order="C", ensure_all_finite=False, allow_nd=True
-    )
+    X = checked_array(X, "X", estimator, dtype=dtype, order="C", ensure_all_finite=False, allow_nd=True)
     if X.ndim > 3:
         raise ValueError(
             f"X has {X.ndim} dimensions, but {_name(estimator)} expects sequences: an array "
@@ -172,6 +175,37 @@ def _from_cube(estimator: Any, X: Any, dtype: np.dtype, *, reset: bool) -> Seque
         )
     validate_data(estimator, X, reset=reset, skip_check_array=True, ensure_2d=False)
     return Sequences.from_padded(X)
+
+
+def checked_array(data: Any, name: str, estimator: Any = None, **settings: Any) -> NDArray:
+    """What scikit-learn's `check_array` makes of data, and refuses; and of what it would read wrongly, nothing.
+
+    Parameters
+    ----------
+    data : array-like
+    name : str
+        What errors call it.
+    estimator : object, default=None
+        Its class is named in errors.
+    **settings
+        Of `check_array`. Where `dtype` is None, dates and words are fine.
+
+    Raises
+    ------
+    ValueError, TypeError
+    """
+    check_readable(data, name, numbers=settings.get("dtype") is not None)
+    with _too_large_for(name):
+        return check_array(data, input_name=name, estimator=estimator, **settings)
+
+
+@contextmanager
+def _too_large_for(name: str) -> Iterator[None]:
+    """Integers may be larger than any float."""
+    try:
+        yield
+    except OverflowError as error:
+        raise ValueError(f"Input {name} contains infinity or a value too large: {error}") from error
 
 
 def _join(estimator: Any, arrays: Sequence[Any], dtype: np.dtype, name: str, columns: str) -> Sequences:
@@ -201,17 +235,14 @@ def _join(estimator: Any, arrays: Sequence[Any], dtype: np.dtype, name: str, col
 
 def _as_steps(number: int, array: Any, name: str, columns: str) -> NDArray:
     """One sequence of a list as an array of numbers with one or two dimensions."""
-    if hasattr(array, "tocsr"):
-        raise TypeError(f"Sparse data was passed as sequence {number} of {name}, but dense data is required.")
     try:
         part = np.asarray(array)
         if part.dtype.kind not in "biufc":
             part = part.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        advice = (
-            f"; {_FROM_WORDS}" if not hasattr(array, "columns") and any(isinstance(step, str) for step in array) else ""
-        )
-        raise type(error)(
+    except (TypeError, ValueError, OverflowError) as error:
+        words = isinstance(array, Iterable) and not hasattr(array, "columns")
+        advice = f"; {_FROM_WORDS}" if words and any(isinstance(step, str) for step in array) else ""
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(
             f"sequence {number} of {name} cannot be converted to an array of numbers: {error}{advice}"
         ) from error
     if part.dtype.kind == "c":
@@ -278,6 +309,7 @@ def numeric_sequences(estimator: Any, data: Any, dtype: np.dtype, name: str) -> 
     ValueError
         If it has another form, is empty, or holds NaN or infinities.
     """
+    check_readable(data, name)
     arrays = _as_list_of_sequences(data)
     if arrays is not None:
         sequences = _join(estimator, arrays, dtype, name, "features")
@@ -285,9 +317,7 @@ def numeric_sequences(estimator: Any, data: Any, dtype: np.dtype, name: str) -> 
         array = (
             check_targets(estimator, data, dtype)
             if name == "y"
-            else check_array(
-                data, input_name=name, estimator=estimator, dtype=dtype, ensure_all_finite=False, allow_nd=True
-            )
+            else checked_array(data, name, estimator, dtype=dtype, ensure_all_finite=False, allow_nd=True)
         )
         if array.ndim not in (2, 3) or 0 in array.shape:
             raise ValueError(
@@ -325,6 +355,7 @@ def to_values(estimator: Any, y: Any) -> Targets:
     ValueError
         If y has another form, is empty, or holds NaN or infinities.
     """
+    check_readable(y, "y")
     arrays = _as_list_of_sequences(y) if _is_container(y) else None
     if arrays:
         steps = _join(estimator, arrays, np.dtype(np.float64), "y", "outputs")
@@ -349,14 +380,12 @@ def to_values(estimator: Any, y: Any) -> Targets:
 
 
 def _is_container(y: Any) -> bool:
-    return isinstance(y, (list, tuple)) or (getattr(y, "dtype", None) == np.dtype(object) and _rank(y) == 1)
+    return isinstance(y, Sequence) or (getattr(y, "dtype", None) == np.dtype(object) and _rank(y) == 1)
 
 
 def check_targets(estimator: Any, y: Any, dtype: Any) -> NDArray:
-    """y as an array without NaN, infinities and complex numbers."""
-    return check_array(
-        y, dtype=dtype, ensure_2d=False, allow_nd=True, ensure_min_samples=0, input_name="y", estimator=estimator
-    )
+    """y as an array without NaN, infinities and complex numbers; anything if dtype is None, as labels may be."""
+    return checked_array(y, "y", estimator, dtype=dtype, ensure_2d=False, allow_nd=True, ensure_min_samples=0)
 
 
 def feature_names_of_steps(X: Any) -> list[str] | None:
@@ -382,12 +411,15 @@ def words_of(X: Any) -> list[list[str]] | None:
     ValueError
         If a sequence is empty, holds something else than strings, or is one string that should be split.
     """
-    if not isinstance(X, (list, tuple)) and getattr(X, "dtype", np.dtype(float)).kind not in "OU":
+    check_readable(X, "X")
+    if not isinstance(X, Sequence) and (getattr(X, "dtype", np.dtype(float)).kind not in "OU" or np.ndim(X) == 0):
+        return None
+    if isinstance(X, (str, bytes)):
         return None
     sequences = list(X)
     first: Any = next((sequence for sequence in sequences if not _is_sized(sequence) or len(sequence)), None)
     # What a DataFrame iterates over are the names of its columns.
-    sized = _is_sized(first) and not hasattr(first, "columns")
+    sized = _is_sized(first) and not hasattr(first, "columns") and isinstance(first, Iterable)
     if not isinstance(first, str) and not (sized and isinstance(next(iter(first)), str)):
         return None
     words = []
@@ -464,7 +496,7 @@ def check_sample_weight(sample_weight: Any, n_samples: int) -> NDArray[np.float6
         return None
     if isinstance(sample_weight, Number):
         sample_weight = np.full(n_samples, sample_weight)
-    weights = check_array(sample_weight, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name="sample_weight")
+    weights = checked_array(sample_weight, "sample_weight", dtype=np.float64, ensure_2d=False, allow_nd=True)
     if weights.shape != (n_samples,):
         raise ValueError(f"sample_weight.shape == {weights.shape}, expected {(n_samples,)}: one weight for each sample")
     if (weights < 0).any():

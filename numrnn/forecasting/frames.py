@@ -224,7 +224,7 @@ def read_frame(y: Any, frequency: Any, what: str) -> tuple[Array, FrameForm]:
     if not single and not y.columns.is_unique:
         raise ValueError(f"{what} has two columns of the name {y.columns[y.columns.duplicated()][0]!r}")
     if not single and y.shape[1] == 0:
-        raise ValueError(f"{what} has no column")
+        raise ValueError(f"{what} has no column; expected one for each target")
     if len(y) == 0:
         raise ValueError(f"{what} has no time step")
     step, full = _steps(y.index, frequency, what)

@@ -127,12 +127,13 @@ class Prediction(Fitting):
             (steps, n_levels), or (steps, n_targets, n_levels) if y had several targets; in a DataFrame, columns are
             called by the levels.
         """
-        return self._predict_quantiles(steps, levels, X, list(np.atleast_1d(levels)))
+        return self._predict_quantiles(steps, levels, X)
 
-    def _predict_quantiles(self, steps: int | None, levels: Any, X: Any, labels: list[Any]) -> Any:
+    def _predict_quantiles(self, steps: int | None, levels: Any, X: Any, labels: list[Any] | None = None) -> Any:
         check_is_fitted(self, "_network")
         wanted = self._check_levels(levels, self._check_steps(steps))
         prepared, series, ends, steps = self._ready(steps, X)
+        labels = list(np.atleast_1d(levels)) if labels is None else labels
         order = np.argsort(wanted)
         correction = self._predictor.correction(self._pool, steps, wanted[order])
         sorted_quantiles = self._predictor.quantiles(prepared, series, ends, steps, wanted[order], correction)
@@ -143,7 +144,7 @@ class Prediction(Fitting):
     def _check_levels(self, levels: Any, steps: int) -> Array:
         try:
             wanted = np.atleast_1d(np.asarray(levels, dtype=np.float64))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"levels must be numbers between 0 and 1, got {levels!r}") from error
         if wanted.ndim != 1 or not len(wanted) or not ((wanted > 0) & (wanted < 1)).all():
             raise ValueError(f"levels must lie between 0 and 1, got {levels!r}")

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from numrnn.checks import check_readable
+
 __all__ = [
     "ArrayForm",
     "Form",
@@ -285,10 +287,14 @@ def read_panel(y: Any, frequency: Any, missing: str) -> Panel:
             names, pieces = read_long(y, frequency)
             return _panel(pieces, "long", names, missing)
         return _panel([read_frame(y, frequency, "y")], "one", ["y"], missing)
-    if isinstance(y, (list, tuple)) and any(np.ndim(element) > 0 or is_pandas(element) for element in y):
+    if _is_sequence(y) and any(_is_sequence(element) or getattr(element, "ndim", 0) > 0 for element in y):
         pieces = [_read_one(element, frequency, f"series {number} of y") for number, element in enumerate(y)]
         return _panel(pieces, "list", list(range(len(pieces))), missing)
     return _panel([_read_one(y, frequency, "y")], "one", ["y"], missing)
+
+
+def _is_sequence(data: Any) -> bool:
+    return isinstance(data, Sequence) and not isinstance(data, (str, bytes))
 
 
 def _read_one(y: Any, frequency: Any, what: str) -> tuple[Array, Any]:
@@ -309,14 +315,16 @@ def _read_one(y: Any, frequency: Any, what: str) -> tuple[Array, Any]:
 
 def as_numbers(data: Any, what: str) -> Array:
     """An array of float64; the data themselves if they are one."""
+    check_readable(data, what)
     try:
         array = np.asarray(data)
         if array.dtype.kind == "c":
             raise ValueError("complex numbers")
         if array.dtype.kind not in "biuf":
             array = array.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{what} must hold real numbers: {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{what} must hold real numbers: {error}") from error
     return array.astype(np.float64, copy=False)
 
 
@@ -410,7 +418,7 @@ def read_covariates(
             raise ValueError("y was in long format, so X must have the columns unique_id and ds, too")
         else:
             pieces = [X]
-    elif isinstance(X, (list, tuple)) and panel.container == "list":
+    elif _is_sequence(X) and panel.container == "list":
         pieces = list(X)
     else:
         pieces = [X]
