@@ -250,12 +250,13 @@ def test_scheduled_sampling_grows_from_epoch_to_epoch(monkeypatch):
     assert np.isfinite(fitted.loss_curve_).all()
 
 
-def test_training_that_is_interrupted_leaves_a_usable_model(monkeypatch):
+@pytest.mark.parametrize("at", [0, 12])
+def test_training_that_is_interrupted_leaves_a_usable_model(at, monkeypatch):
     calls = iter(range(100))
     train = seq2seq.EncoderDecoder.loss_and_gradient
 
     def interrupted(self, *args, **kwargs):
-        if next(calls) == 12:
+        if next(calls) == at:
             raise KeyboardInterrupt
         return train(self, *args, **kwargs)
 
@@ -264,6 +265,23 @@ def test_training_that_is_interrupted_leaves_a_usable_model(monkeypatch):
         fitted = model(max_iter=50).fit(WORDS, BACKWARDS)
     assert fitted.n_iter_ < 50
     assert len(fitted.predict(WORDS)) == len(WORDS)
+    assert np.isfinite(fitted.log_likelihood(WORDS, BACKWARDS)).all()
+    n_epochs = len(fitted.loss_curve_)
+    assert len(fitted.partial_fit(WORDS, BACKWARDS).loss_curve_) == n_epochs + 1
+
+
+def test_what_fails_before_the_first_epoch_leaves_the_model_as_it_was():
+    def broken(epoch):
+        raise ZeroDivisionError("no rate")
+
+    fitted = model(learning_rate=broken)
+    with pytest.raises(ZeroDivisionError, match="no rate"):
+        fitted.fit(WORDS, BACKWARDS)
+    assert not hasattr(fitted, "_network")
+    before = fitted.set_params(learning_rate="constant").fit(WORDS, BACKWARDS).predict(WORDS)
+    with pytest.raises(ZeroDivisionError, match="no rate"):
+        fitted.set_params(learning_rate=broken).fit(WORDS[::-1], WORDS)
+    assert fitted.predict(WORDS) == before
 
 
 def test_within_scikit_learn(backwards):
@@ -318,6 +336,10 @@ def test_bad_calls_of_a_fitted_model(backwards):
         (lambda m: m.score(["a"], ["a", "b"]), "X has 1 samples, but y has 2"),
         (lambda m: m.score(["a"], ["a"], metric="bleu"), "metric must be 'exact_match' or 'token_accuracy'"),
         (lambda m: m.predict_n_best(["a"], 0), "n must be a positive integer"),
+        (lambda m: m.predict_n_best(["a"], 1, beam_width=0), "beam_width must be an integer that is at least n = 1"),
+        (lambda m: m.set_params(beam_width=0).predict(["a"]), "width must be at least 1"),
+        (lambda m: m.partial_fit(["a", 1.5], ["a", "b"]), "sample 1 of X is 1.5"),
+        (lambda m: m.predict(["a", np.ones(2)]), "sample 1 of X"),
         (lambda m: m.predict_n_best(["a"], 3, beam_width=2), "beam_width must be an integer that is at least n = 3"),
         (lambda m: m.sample(["a"], temperature=-1), "temperature must be"),
         (lambda m: m.sample(["a"], top_k=0), "top_k must be"),
@@ -330,6 +352,23 @@ def test_bad_calls_of_a_fitted_model(backwards):
     with pytest.raises(ValueError, match="X has 1 samples"):
         backwards.fit(["a"], ["a", "b"])
     assert backwards.predict(WORDS) == before
+
+
+def test_sources_that_say_nothing_are_read_as_unknown_ones(backwards):
+    """An empty source is one unknown token, and one of unknown tokens alone is as good as any other of that length."""
+    empty, one, three = backwards.predict(["", "?", "x?y"])
+    assert empty == one
+    assert [three] == backwards.predict(["???"])
+    np.testing.assert_array_equal(backwards.log_likelihood([""], ["a"]), backwards.log_likelihood(["?"], ["a"]))
+    assert np.isfinite(backwards.log_likelihood(["a", ""], ["", ""])).all()
+
+
+def test_targets_longer_than_those_of_the_first_fit():
+    fitted = model().fit(["a", "b"], ["ab", "b"])
+    assert fitted.partial_fit(["a"], ["abbab"]).max_length_ == 2
+    assert all(len(text) <= 2 for text in fitted.predict(["a", "b", "ab"]))
+    with pytest.raises(ValueError, match=r"target 0 of y has 5 tokens .* but max_length=2"):
+        fitted.set_params(max_length=2).partial_fit(["a"], ["abbab"])
 
 
 def test_a_vocabulary_is_there_only_where_there_are_tokens():

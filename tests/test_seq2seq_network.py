@@ -12,6 +12,7 @@ from seq2seq_problems import FORM, Reference, make_batch, make_network
 from numrnn.packing import Sequences
 from numrnn.seq2seq import EncoderDecoder, PairBatch
 from numrnn.seq2seq import network as network_module
+from numrnn.seq2seq import passes as passes_module
 from numrnn.training.loop import train
 
 interpreter = pytest.mark.interpreter
@@ -168,7 +169,7 @@ def test_batches_are_cut_to_fit_into_memory(form, monkeypatch):
     gradient, loss = network.gradient.flat.copy(), network.loss(batch, expected, weights)
     states, outputs = network.encode(batch.sources)[0], network.outputs_of(batch)
     monkeypatch.setattr(network_module, "_TRAINING_BYTES", 2000)
-    monkeypatch.setattr(network_module, "_INFERENCE_BYTES", 2000)
+    monkeypatch.setattr(passes_module, "_INFERENCE_BYTES", 2000)
     assert len(list(network._chunks(batch.sources.lengths, batch.targets.lengths, 2000))) > 2
     assert network.loss_and_gradient(batch, expected, weights, alpha=0.1) == pytest.approx(whole, rel=1e-13)
     np.testing.assert_allclose(network.gradient.flat, gradient, rtol=1e-10, atol=1e-14)

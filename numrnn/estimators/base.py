@@ -31,6 +31,12 @@ from numrnn.estimators.categorical import (
     without_padding,
 )
 from numrnn.estimators.convolution import convolution_settings
+from numrnn.estimators.fitting import (
+    leaving_results,
+    loop_parameters,
+    unchanged_if_unlearned,
+    unchanged_on_error,
+)
 from numrnn.estimators.stepwise import StepwiseMixin
 from numrnn.estimators.targets import Targets
 from numrnn.estimators.validation import (
@@ -279,29 +285,13 @@ class RecurrentEstimator(
         self._check_parameters()
         if y is None:
             raise ValueError(f"This {type(self).__name__} estimator requires y to be passed, but the target y is None.")
-        before = dict(self.__dict__)
-        try:
+        with unchanged_on_error(self) as before:
             training, validation = self._get_ready(X, y, sample_weight, reset=reset, classes=classes)
-        except BaseException:
-            # Data that cannot be used leaves a fitted estimator as it was.
-            self._restore(before)
-            raise
         if not (reset or incremental):
             self._state.no_improvement_count = 0
-        try:
+        with unchanged_if_unlearned(self, before, reset=reset):
             self._train(*training, validation, incremental=incremental)
-        except FloatingPointError:
-            raise  # with the last good weights, as documented
-        except BaseException:
-            # A learning rate that cannot be computed, or memory that is not there: nothing has been learned instead.
-            if reset and not self._state.n_epochs:
-                self._restore(before)
-            raise
         return self
-
-    def _restore(self, attributes: dict[str, Any]) -> None:
-        self.__dict__.clear()
-        self.__dict__.update(attributes)
 
     def _get_ready(
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any
@@ -395,44 +385,23 @@ class RecurrentEstimator(
         batch_size = automatic_batch_size(n_samples) if isinstance(self.batch_size, str) else int(self.batch_size)
         state = self._state
         engine = engine_of(self.device, self._network, sequences.lengths, batch_size, self.solver)
-        try:
+        self.device_ = engine.device_name
+        with leaving_results(self, incremental=incremental):
             train(
                 self._network,
                 sequences,
                 targets,
                 weights,
-                solver=self.solver,
-                learning_rate=self.learning_rate,
-                learning_rate_init=float(self.learning_rate_init),
-                alpha=float(self.alpha),
+                **loop_parameters(self),
                 batch_size=batch_size,
-                max_iter=int(self.max_iter),
-                tol=float(self.tol),
-                n_iter_no_change=self.n_iter_no_change,
                 early_stopping=bool(self.early_stopping),
                 validation=validation,
                 scorer=None if validation is None else self._scorer(validation[0]),
-                max_grad_norm=self.max_grad_norm,
                 bptt_steps=None if self.bptt_steps is None else int(self.bptt_steps),
                 shuffle=bool(self.shuffle),
-                rng=self._random,
-                verbose=bool(self.verbose),
-                state=state,
                 incremental=incremental,
                 engine=engine,
             )
-        finally:
-            # Also after an error: the network then has its last good parameters, and is as fitted as it can be.
-            if self._network.workers is not None:
-                self._network.workers.close()
-            self.loss_curve_ = state.loss_curve
-            self.best_loss_ = state.best_loss
-            self.validation_scores_ = state.validation_scores if self.early_stopping else None
-            self.best_validation_score_ = state.best_validation_score if self.early_stopping else None
-            self.n_iter_ = state.n_epochs if incremental else state.n_iter
-            self.t_ = state.n_samples_seen
-            self.n_parameters_ = self._network.n_parameters
-            self.device_ = engine.device_name
         if not (incremental or state.converged or state.interrupted):
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "

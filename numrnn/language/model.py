@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from numrnn.compiled import CompiledNetwork, compile_network
 from numrnn.devices import check_device, engine_of
 from numrnn.estimators.base import RecurrentEstimator
+from numrnn.estimators.fitting import leaving_results, loop_parameters
 from numrnn.estimators.validation import check_sizes_and_threads, hidden_sizes_of
 from numrnn.kernels.cpu.sampling import SYMBOLS
 from numrnn.language.generation import CHUNK, check_arguments, write
@@ -398,37 +399,17 @@ class RNNLanguageModel(BaseEstimator):
         state = self._state
         at_once = int(self.bptt_steps) * int(self.batch_size)
         engine = engine_of(self.device, self._network, np.array([at_once]), 1, self.solver)
-        try:
+        self.device_ = engine.device_name
+        with leaving_results(self, incremental=incremental, totals=False):
             train(
                 self._network,
                 *data,
-                solver=self.solver,
-                learning_rate=self.learning_rate,
-                learning_rate_init=float(self.learning_rate_init),
-                alpha=float(self.alpha),
-                max_iter=int(self.max_iter),
-                tol=float(self.tol),
-                n_iter_no_change=self.n_iter_no_change,
+                **(loop_parameters(self) | training),
                 early_stopping=validation is not None,
                 validation=validation,
-                max_grad_norm=self.max_grad_norm,
-                **training,
-                rng=self._random,
-                verbose=bool(self.verbose),
-                state=state,
                 incremental=incremental,
                 engine=engine,
             )
-        finally:
-            # Also after an error: the network then has its last good parameters, and is as fitted as it can be.
-            if self._network.workers is not None:
-                self._network.workers.close()
-            self.loss_curve_ = state.loss_curve
-            self.validation_scores_ = state.validation_scores if self.early_stopping else None
-            self.best_validation_score_ = state.best_validation_score if self.early_stopping else None
-            self.n_iter_ = state.n_epochs if incremental else state.n_iter
-            self.n_parameters_ = self._network.n_parameters
-            self.device_ = engine.device_name
         if not (incremental or state.converged or state.interrupted) and not self.early_stopping:
             warnings.warn(
                 f"Maximum number of epochs ({self.max_iter}) reached and the optimization hasn't converged yet.",

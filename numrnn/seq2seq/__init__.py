@@ -1,6 +1,7 @@
-"""One sequence into another: encoder, attention, decoder."""
+"""One sequence into another: a recurrent encoder, a recurrent decoder, attention between them, and how they write."""
 
+from numrnn.seq2seq.compiled import CompiledTranslator, compile_translator
 from numrnn.seq2seq.decoding import Hypotheses
 from numrnn.seq2seq.network import EncoderDecoder, PairBatch
 
-__all__ = ["EncoderDecoder", "Hypotheses", "PairBatch"]
+__all__ = ["CompiledTranslator", "EncoderDecoder", "Hypotheses", "PairBatch", "compile_translator"]

@@ -19,9 +19,9 @@ from numrnn.seq2seq.decoder import Source
 from numrnn.seq2seq.projection import Matrix, Projection, identity_rows
 
 if TYPE_CHECKING:
-    from numrnn.seq2seq.network import EncoderDecoder
+    from numrnn.seq2seq.passes import Passes
 
-__all__ = ["Hypotheses", "beam", "draw", "unroll"]
+__all__ = ["Hypotheses", "beam", "draw", "readout_of", "unroll"]
 
 # Rows of an encoder that are kept at once, rows of a decoder that one call of a kernel takes, and those whose logits
 # are computed together; calls of a thread whose memory is there at once.
@@ -81,7 +81,7 @@ class _Weights(NamedTuple):
     readout: Readout
 
 
-def _readout(network: EncoderDecoder) -> Readout:
+def readout_of(network: Passes) -> Readout:
     """The weights around the steps."""
     decoder, parameters = network.decoder, network.parameters
     head = network._head_view(parameters)
@@ -106,7 +106,7 @@ def _readout(network: EncoderDecoder) -> Readout:
     )
 
 
-def _chunks(network: EncoderDecoder, sources: Sequences, most: NDArray, width: int) -> Iterator[list[_Chunk]]:
+def _chunks(network: Passes, sources: Sequences, most: NDArray, width: int) -> Iterator[list[_Chunk]]:
     """Groups of chunks whose sources have been read, together with the sources' numbers.
 
     Sources of about one length come together; nothing of a result depends on that.
@@ -137,7 +137,7 @@ def _chunks(network: EncoderDecoder, sources: Sequences, most: NDArray, width: i
 
 
 def _chunk(
-    network: EncoderDecoder,
+    network: Passes,
     source: Source,
     keys: NDArray,
     values: NDArray,
@@ -204,11 +204,11 @@ def _rows(n_sources: int, width: int, n_best: int, longest: int) -> Rows:
 
 
 def _over_chunks(
-    network: EncoderDecoder, sources: Sequences, most: NDArray, width: int, task: Callable[[_Chunk, _Weights], None]
+    network: Passes, sources: Sequences, most: NDArray, width: int, task: Callable[[_Chunk, _Weights], None]
 ) -> None:
     """Call the task for every chunk, a part of them in each thread."""
     decoder = network.decoder
-    readout = _readout(network)
+    readout = readout_of(network)
     for chunks in _chunks(network, sources, most, width):
         # Offsets of the weights are the same for all chunks.
         layouts = [decoder.layout(chunk.memory.total, chunk.memory.total // 2) for chunk in chunks]
@@ -222,7 +222,7 @@ def _over_chunks(
         decoder.workers.run([partial(part, own, n_threads) for own in range(n_threads)])
 
 
-def _call(network: EncoderDecoder, name: str, chunk: _Chunk, weights: _Weights, given: NDArray, *rest: Any) -> None:
+def _call(network: Passes, name: str, chunk: _Chunk, weights: _Weights, given: NDArray, *rest: Any) -> None:
     arguments = (
         chunk.attention, weights.layout, weights.panels, chunk.memory, weights.readout, given, chunk.previous,
         chunk.rows, chunk.squashed, chunk.outputs, identity_rows(chunk.memory.total), chunk.lane, chunk.firsts,
@@ -231,23 +231,21 @@ def _call(network: EncoderDecoder, name: str, chunk: _Chunk, weights: _Weights, 
     getattr(DECODING[network.cell], name)(*arguments, *rest)
 
 
-def _forbidden(network: EncoderDecoder, forbidden: Sequence[int]) -> NDArray[np.int64]:
+def _forbidden(network: Passes, forbidden: Sequence[int]) -> NDArray[np.int64]:
     ids = np.unique(np.array(list(forbidden), dtype=np.int64))
     if len(ids) and not 0 <= ids[0] <= ids[-1] < network.target_size:
         raise ValueError(f"forbidden ids must lie between 0 and {network.target_size - 1}, got {ids.tolist()}")
     return ids
 
 
-def _table(network: EncoderDecoder) -> NDArray:
+def _table(network: Passes) -> NDArray:
     return network.parameters["target_embedding_0"].reshape(-1)
 
 
 class _Results:
     """Hypotheses of all sources, filled chunk by chunk."""
 
-    def __init__(
-        self, network: EncoderDecoder, sources: Sequences, most: NDArray, n_best: int, with_attention: bool
-    ) -> None:
+    def __init__(self, network: Passes, sources: Sequences, most: NDArray, n_best: int, with_attention: bool) -> None:
         n, longest = len(sources), int(most.max(initial=0))
         self.with_attention = with_attention and network.decoder.attention is not None
         self.n_best = n_best
@@ -283,7 +281,7 @@ class _Results:
 
 
 def beam(
-    network: EncoderDecoder,
+    network: Passes,
     sources: Sequences,
     most: NDArray[np.int64],
     *,
@@ -321,7 +319,7 @@ def beam(
 
 
 def draw(
-    network: EncoderDecoder,
+    network: Passes,
     sources: Sequences,
     most: NDArray[np.int64],
     uniforms: NDArray[np.float64],
@@ -359,7 +357,7 @@ def draw(
 
 
 def unroll(
-    network: EncoderDecoder,
+    network: Passes,
     sources: Sequences,
     steps: NDArray[np.int64],
     *,

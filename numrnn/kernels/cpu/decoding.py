@@ -172,12 +172,69 @@ def _best(logits, first, n_outputs, k, scores, ids, at):
             ids[at + j] = i
 
 
+@kernel
+def _begin(rows, memory, previous, firsts, lasts, first_id):
+    """A row for every source: its first input, its states, and what it reads."""
+    for n in range(len(firsts)):
+        rows.tokens[n] = first_id
+        rows.sources[n] = n
+        previous[n] = n
+        memory.firsts[n] = firsts[n]
+        memory.lasts[n] = lasts[n]
+
+
 @inline
-def _mean_weight(weights, row, n_heads, longest, k):
-    total = np.float64(0.0)
-    for head in range(n_heads):
-        total += np.float64(weights[(row * n_heads + head) * longest + k])
-    return total / n_heads
+def _go_on(rows, memory, previous, firsts, lasts, new_row, row, token, source):
+    """The next step's row `new_row` comes from row `row` of the states, with an input. Rows before are read no more."""
+    rows.tokens[new_row] = token
+    rows.sources[new_row] = source
+    previous[new_row] = row
+    memory.firsts[new_row] = firsts[source]
+    memory.lasts[new_row] = lasts[source]
+
+
+@inline
+def _look(attention, memory, row, n_read, target):
+    """target[j] = what the row looked at of source row j, the mean over heads."""
+    n_heads, longest = attention.n_heads, attention.longest
+    for j in range(n_read):
+        total = np.float64(0.0)
+        for head in range(n_heads):
+            total += np.float64(memory.weights[(row * n_heads + head) * longest + j])
+        target[j] = total / n_heads
+
+
+@kernel
+def _insert(
+    source, row, length, likelihood, score, n_best, n_found, n_read, history, history_weights, found_tokens,
+    found_lengths, found_scores, found_likelihoods, attention_out,
+):  # fmt: skip
+    """Enter the hypothesis that ended after `length` tokens in a row among the best of its source, if it is one."""
+    keeps_attention = attention_out.shape[0] > 0
+    slot = n_found[source]
+    while slot > 0 and score > found_scores[source, slot - 1]:
+        slot -= 1
+    if slot == n_best:
+        return
+    n_found[source] = min(n_found[source] + 1, n_best)
+    for j in range(n_found[source] - 1, slot, -1):
+        found_scores[source, j] = found_scores[source, j - 1]
+        found_likelihoods[source, j] = found_likelihoods[source, j - 1]
+        moved = found_lengths[source, j - 1]
+        found_lengths[source, j] = moved
+        found_tokens[source, j, :moved] = found_tokens[source, j - 1, :moved]
+        if keeps_attention:
+            at = source * n_best + j
+            attention_out[at, :moved] = attention_out[at - 1, :moved]
+    found_scores[source, slot] = score
+    found_likelihoods[source, slot] = likelihood
+    found_lengths[source, slot] = length
+    for s in range(length - 1, -1, -1):
+        found_tokens[source, slot, s] = history[0, s, row]
+        row = history[1, s, row]
+        if keeps_attention:
+            for j in range(n_read):
+                attention_out[source * n_best + slot, s, j] = history_weights[s, row, j]
 
 
 def _search(
@@ -206,26 +263,21 @@ def _search(
     n_outputs, out_pitch = readout.n_outputs, readout.out_pitch
     unit = len(logits) // out_pitch
     longest = attention.longest
-    n_heads = attention.n_heads
     keeps_attention = attention.attends and attention_out.shape[0] > 0
     covers = attention.attends and coverage_weight > 0
     k = min(width + 1, n_outputs)
-    tokens, source_of, new_source_of = rows.tokens, rows.sources, rows.new_sources
+    source_of, new_source_of = rows.sources, rows.new_sources
     likelihoods, new_likelihoods = rows.likelihoods, rows.new_likelihoods
     scores, ids, coverage, place = rows.scores, rows.ids, rows.coverage, rows.place
     n_ended, n_found = rows.n_ended, rows.n_found
+    _begin(rows, memory, previous, firsts, lasts, end_id)
     for n in range(n_sources):
-        tokens[n] = end_id
-        source_of[n] = n
         likelihoods[n] = 0.0
         n_ended[n] = 0
         n_found[n] = 0
         if covers:
             for j in range(longest):
                 coverage[0, n, j] = 0.0
-        previous[n] = n
-        memory.firsts[n] = firsts[n]
-        memory.lasts[n] = lasts[n]
         for j in range(n_best):
             found_lengths[n, j] = -1
             found_scores[n, j] = -np.inf
@@ -236,8 +288,9 @@ def _search(
     while count > 0:
         new0 = (1 - half) * max_rows
         one_step(
-            attention, layout, panels, memory, readout, table, tokens, previous, new0, count, identity, lane, squashed
-        )
+            attention, layout, panels, memory, readout, table, rows.tokens, previous, new0, count, identity, lane,
+            squashed,
+        )  # fmt: skip
         for first in range(0, count, unit):
             n_rows = min(unit, count - first)
             _outputs(readout, squashed, first, n_rows, identity, logits)
@@ -260,11 +313,10 @@ def _search(
             step = t if keeps_attention else 0
             for row in range(count):
                 n_read = memory.lasts[row] - memory.firsts[row]
-                for j in range(n_read):
-                    weight = _mean_weight(memory.weights, row, n_heads, longest, j)
-                    history_weights[step, row, j] = weight
-                    if covers:
-                        coverage[half, row, j] += weight
+                _look(attention, memory, row, n_read, history_weights[step, row])
+                if covers:
+                    for j in range(n_read):
+                        coverage[half, row, j] += history_weights[step, row, j]
         # From here on rows are those of the next step; `row` is one of this step.
         new_count = 0
         begin = 0
@@ -300,30 +352,11 @@ def _search(
                         for j in range(lasts[source] - firsts[source]):
                             covered = min(max(coverage[half, best_row, j], 1e-12), 1.0)
                             score += coverage_weight * math.log(covered)
-                    slot = n_found[source]
-                    while slot > 0 and score > found_scores[source, slot - 1]:
-                        slot -= 1
-                    if slot < n_best:
-                        n_found[source] = min(n_found[source] + 1, n_best)
-                        for j in range(n_found[source] - 1, slot, -1):
-                            found_scores[source, j] = found_scores[source, j - 1]
-                            found_likelihoods[source, j] = found_likelihoods[source, j - 1]
-                            length = found_lengths[source, j - 1]
-                            found_lengths[source, j] = length
-                            found_tokens[source, j, :length] = found_tokens[source, j - 1, :length]
-                            if keeps_attention:
-                                at = source * n_best + j
-                                attention_out[at, :length] = attention_out[at - 1, :length]
-                        found_scores[source, slot] = score
-                        found_likelihoods[source, slot] = best_score
-                        found_lengths[source, slot] = t
-                        row = best_row
-                        for s in range(t - 1, -1, -1):
-                            found_tokens[source, slot, s] = history[0, s, row]
-                            row = history[1, s, row]
-                            if keeps_attention:
-                                for j in range(lasts[source] - firsts[source]):
-                                    attention_out[source * n_best + slot, s, j] = history_weights[s, row, j]
+                    _insert(
+                        source, best_row, t, best_score, score, n_best, n_found, lasts[source] - firsts[source],
+                        history, history_weights, found_tokens, found_lengths, found_scores, found_likelihoods,
+                        attention_out,
+                    )  # fmt: skip
                 rank += 1
             done = n_ended[source] >= width
             if n_found[source] == n_best and new_count > new_begin:
@@ -335,13 +368,9 @@ def _search(
             begin = end
         for row in range(new_count):
             before = history[1, t, row]
-            tokens[row] = history[0, t, row]
-            previous[row] = new0 + before
+            token, source = history[0, t, row], new_source_of[row]
+            _go_on(rows, memory, previous, firsts, lasts, row, new0 + before, token, source)
             likelihoods[row] = new_likelihoods[row]
-            source = new_source_of[row]
-            source_of[row] = source
-            memory.firsts[row] = firsts[source]
-            memory.lasts[row] = lasts[source]
             if covers:
                 for j in range(longest):
                     coverage[1 - half, row, j] = coverage[half, before, j]
@@ -368,22 +397,18 @@ def _draw(
     unit = len(logits) // out_pitch
     keeps_attention = attention.attends and attention_out.shape[0] > 0
     follows = given.shape[0] > 0
-    tokens, source_of = rows.tokens, rows.sources
-    for n in range(n_sources):
-        tokens[n] = end_id
-        source_of[n] = n
-        previous[n] = n
-        memory.firsts[n] = firsts[n]
-        memory.lasts[n] = lasts[n]
-        found_likelihoods[n] = 0.0
+    source_of = rows.sources
+    found_likelihoods[:] = 0.0
+    _begin(rows, memory, previous, firsts, lasts, end_id)
     count = n_sources
     half = 0
     t = 0
     while count > 0:
         new0 = (1 - half) * max_rows
         one_step(
-            attention, layout, panels, memory, readout, table, tokens, previous, new0, count, identity, lane, squashed
-        )
+            attention, layout, panels, memory, readout, table, rows.tokens, previous, new0, count, identity, lane,
+            squashed,
+        )  # fmt: skip
         new_count = 0
         for first in range(0, count, unit):
             n_rows = min(unit, count - first)
@@ -410,18 +435,9 @@ def _draw(
                     continue
                 found_tokens[source, t] = token
                 if keeps_attention:
-                    for j in range(lasts[source] - firsts[source]):
-                        attention_out[source, t, j] = _mean_weight(
-                            memory.weights, row, attention.n_heads, attention.longest, j
-                        )
-                # Rows that come later are read after this, rows before are not any more.
-                tokens[new_count] = token
-                previous[new_count] = new0 + row
-                source_of[new_count] = source
+                    _look(attention, memory, row, lasts[source] - firsts[source], attention_out[source, t])
+                _go_on(rows, memory, previous, firsts, lasts, new_count, new0 + row, token, source)
                 new_count += 1
-        for row in range(new_count):
-            memory.firsts[row] = firsts[source_of[row]]
-            memory.lasts[row] = lasts[source_of[row]]
         count = new_count
         half = 1 - half
         t += 1
@@ -445,10 +461,7 @@ def _unroll(
     count = 0
     for n in range(n_sources):
         if most[n] > 0:
-            source_of[count] = n
-            previous[count] = n
-            memory.firsts[count] = firsts[n]
-            memory.lasts[count] = lasts[n]
+            _go_on(rows, memory, previous, firsts, lasts, count, n, ZERO, n)
             count += 1
     half = 0
     t = 0
@@ -468,19 +481,12 @@ def _unroll(
                 for j in range(size):
                     found[target, j] = out[i * out_pitch + j]
                 if keeps_attention:
-                    for j in range(lasts[source] - firsts[source]):
-                        attention_out[target, j] = _mean_weight(
-                            memory.weights, row, attention.n_heads, attention.longest, j
-                        )
+                    _look(attention, memory, row, lasts[source] - firsts[source], attention_out[target])
                 if t + 1 < most[source]:
                     for j in range(size):
                         x[new_count * size + j] = given[target, j] if takes_given[target] else found[target, j]
-                    previous[new_count] = new0 + row
-                    source_of[new_count] = source
+                    _go_on(rows, memory, previous, firsts, lasts, new_count, new0 + row, ZERO, source)
                     new_count += 1
-        for row in range(new_count):
-            memory.firsts[row] = firsts[source_of[row]]
-            memory.lasts[row] = lasts[source_of[row]]
         count = new_count
         half = 1 - half
         t += 1
