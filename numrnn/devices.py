@@ -1,7 +1,7 @@
 """Which device trains and predicts: what ``device="cpu"``, ``"cuda"`` and ``"auto"`` stand for.
 
 Nothing falls back silently: "cuda" is a CUDA device or an error, before any work is done. "auto" is a CUDA device if
-there is one, if it can do what is asked for, and if there is enough work for it by `WORTH_A_DEVICE`; else the CPU.
+there is one and enough work for it by `WORTH_A_DEVICE`; else the CPU.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numrnn.network import Network
 from numrnn.packing import Sequences
 from numrnn.training.engine import EngineMaker, HostEngine
 
-__all__ = ["DEVICES", "WORTH_A_DEVICE", "check_device", "engine_of", "reader_of", "unsupported"]
+__all__ = ["DEVICES", "WORTH_A_DEVICE", "check_device", "engine_of", "reader_of"]
 
 DEVICES = ("cpu", "cuda", "auto")
 
@@ -27,21 +27,12 @@ WORTH_A_DEVICE = {"training": 5e8, "inference": 2e9}
 _readers: WeakKeyDictionary[Network, Any] = WeakKeyDictionary()
 
 
-def unsupported(*, convolution: bool = False) -> str | None:
-    """What of a model keeps it from training on a CUDA device; None if nothing does."""
-    if convolution:
-        return "convolutions"
-    return None
-
-
-def check_device(device: str, reason_against: str | None) -> None:
+def check_device(device: str) -> None:
     """See that "cuda" can be had, before any work is done.
 
     Parameters
     ----------
     device : {"cpu", "cuda", "auto"}
-    reason_against : str or None
-        What `unsupported` says.
 
     Raises
     ------
@@ -50,11 +41,6 @@ def check_device(device: str, reason_against: str | None) -> None:
     """
     if device != "cuda":
         return
-    if reason_against is not None:
-        raise RuntimeError(
-            f"device='cuda' is not available for this model: {reason_against} run on the CPU alone. Use device='cpu', "
-            "or device='auto' for the fastest device that can."
-        )
     problem = _why_unavailable()
     if problem is not None:
         from numrnn.kernels.cuda.availability import refusal
@@ -79,13 +65,12 @@ def engine_of(device: str, network: Network, lengths: Any, batch_size: int, solv
     RuntimeError
         As `check_device`.
     """
-    reason = unsupported(convolution=bool(network.convolutions))
-    check_device(device, reason)
+    check_device(device)
     if device == "auto":
         at_once = len(lengths) if solver == "lbfgs" else min(batch_size, len(lengths))
         n_steps = float(np.mean(lengths)) * at_once if len(lengths) else 0.0
         enough = 3 * _flops(network, n_steps) >= WORTH_A_DEVICE["training"]
-        device = "cuda" if enough and reason is None and _why_unavailable() is None else "cpu"
+        device = "cuda" if enough and _why_unavailable() is None else "cpu"
     if device == "cpu":
         return HostEngine
     from numrnn.cuda.engine import DeviceEngine
@@ -101,11 +86,10 @@ def reader_of(device: str, network: Network, sequences: Sequences) -> Any:
     RuntimeError
         As `check_device`.
     """
-    reason = unsupported(convolution=bool(network.convolutions))
-    check_device(device, reason)
+    check_device(device)
     if device == "auto":
         enough = _flops(network, float(sequences.n_steps)) >= WORTH_A_DEVICE["inference"]
-        device = "cuda" if enough and reason is None and _why_unavailable() is None else "cpu"
+        device = "cuda" if enough and _why_unavailable() is None else "cpu"
     if device == "cpu":
         return network
     from numrnn.cuda.inference import DeviceInference

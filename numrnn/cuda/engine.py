@@ -64,7 +64,7 @@ class DeviceEngine:
                 # Here a minibatch is one window of all streams.
                 lengths = data.window_lengths
                 batch_size = len(lengths)
-            need = memory_need(network, data, lengths, solver, batch_size, steps, device.stack.step_bytes)
+            need = memory_need(network, data, lengths, solver, batch_size, steps, device.stack.step_bytes, device.trunk)
             free = free_bytes()
             check_memory(need, free, lengths, batch_size, steps, not network.bidirectional)
             room = 0.9 * free - need.total
@@ -180,7 +180,7 @@ class _LossOfAll:
         self.dropout_seed = dropout_seed
         self.device = device = DeviceNetwork(network)
         lengths, truncates = data.lengths, not network.bidirectional
-        need = memory_need(network, data, lengths, None, 1, bptt_steps, device.stack.step_bytes)
+        need = memory_need(network, data, lengths, None, 1, bptt_steps, device.stack.step_bytes, device.trunk)
         free = free_bytes()
         check_memory(need, free, lengths, 1, bptt_steps, truncates)
         room = 0.9 * free - need.total

@@ -97,7 +97,7 @@ class DeviceInference:
         by_step: bool,
         dtype: Any = None,
     ) -> NDArray:
-        n_rows = sequences.n_steps if by_step else len(sequences)
+        n_rows = int(self.device.trunk.prepared_lengths(sequences.lengths).sum()) if by_step else len(sequences)
         result = np.empty((n_rows, n_columns), dtype=dtype or self.device.dtype)
         with self._lock, device_errors("inference"):
             for batch, _, rows in self._batches(sequences, by_step):
@@ -112,11 +112,12 @@ class DeviceInference:
             device.network.trunk.embedding.check(sequences)
         memory = min(_BYTES, free_bytes() / 2)
         step_bytes = device.stack.step_bytes + device.dtype.itemsize * (sequences.n_features + device.head.n_features)
+        step_bytes += device.trunk.row_bytes(training=False)
         first = 0
         for chunk in device.network._chunks(sequences.lengths * step_bytes, int(memory)):
             part = Sequences(sequences.values, sequences.starts[chunk], sequences.lengths[chunk])
             values, starts = self._values_of(part)
-            n_rows = part.n_steps if by_step else len(part)
+            n_rows = int(device.trunk.prepared_lengths(part.lengths).sum()) if by_step else len(part)
             yield Batch(values, starts, part.lengths), chunk, slice(first, first + n_rows)
             first += n_rows
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numrnn.cuda.head import OUTPUT_BYTES
+from numrnn.cuda.trunk import DeviceTrunk
 from numrnn.network import Network
 from numrnn.training.data import TrainingData, TrainingSource
 from numrnn.training.solvers import Solver
@@ -33,7 +34,7 @@ class MemoryNeed:
     whole_step : int
         For each time step of a minibatch, whatever the window.
     outputs : int
-        For raw outputs and their gradient.
+        For raw outputs and their gradient, and for the numbers under the kernels of convolutions.
     n_steps, n_whole_steps : int
         Time steps of the largest minibatch, in one window and altogether.
     data : int
@@ -62,6 +63,7 @@ def memory_need(
     batch_size: int,
     bptt_steps: int | None,
     stack_step_bytes: int,
+    trunk: DeviceTrunk | None = None,
 ) -> MemoryNeed:
     """What training a network on this data needs.
 
@@ -73,6 +75,8 @@ def memory_need(
         Of all sequences of which `batch_size` are in a minibatch.
     stack_step_bytes : int
         Bytes of the recurrent layers for a time step.
+    trunk : DeviceTrunk, default=None
+        Its convolutions run over whole sequences; None: there are none.
     """
     item = network.dtype.itemsize
     n_moments = 0 if solver is None else len(solver.moment_names)
@@ -88,6 +92,10 @@ def memory_need(
         step += network.n_outputs * (2 * item + 8)
     whole_step = item * (3 * size + 2) if network.pooling == "attention" else 0
     lengths = np.sort(np.asarray(lengths))[::-1][:batch_size]
+    patches = 0
+    if trunk is not None and trunk.convolutions:
+        whole_step += trunk.row_bytes(training=True) + item * size
+        patches = trunk.patch_bytes(int(lengths.sum()))
     windows = lengths if bptt_steps is None else np.minimum(lengths, bptt_steps)
     n_rows = int(windows.sum()) if network.pooling is None else len(windows)
     at_once = n_rows * network.n_outputs * item * (1 if network.loss_name == "cross_entropy" else 2)
@@ -95,7 +103,7 @@ def memory_need(
         parameters=int(parameters),
         step=int(step),
         whole_step=int(whole_step),
-        outputs=int(min(at_once, OUTPUT_BYTES)),
+        outputs=int(min(at_once, OUTPUT_BYTES)) + patches,
         n_steps=int(windows.sum()),
         n_whole_steps=int(lengths.sum()),
         data=_bytes_of(data),

@@ -94,13 +94,14 @@ class DeviceNetwork:
     # ---------------------------------------------------------------------------------------------------- inference
     def features(self, batch: Batch) -> NDArray:
         """As `Network.features`."""
-        size = self.network.stack.output_size
+        size, batch = self.network.stack.output_size, self._prepared(batch)
         if self.per_step:
             return self._by_step(batch, size, lambda run, plan: self._rows_of(run.output, plan.n_rows, size))
         return self._rows_of(self._pooled_features(batch), len(batch), size)
 
     def outputs(self, batch: Batch) -> NDArray:
         """As `Network.outputs`."""
+        batch = self._prepared(batch)
         if self.per_step:
             return self._by_step(batch, self.head.n_outputs, lambda run, plan: self._read_out(run.output, plan.n_rows))
         return self._read_out(self._pooled_features(batch), len(batch))
@@ -114,16 +115,16 @@ class DeviceNetwork:
             attention.forward(self.parameters, run.output, plan)
             return self._rows_of(attention.weights, plan.n_rows, 1)
 
-        return self._by_step(batch, 1, weights)
+        return self._by_step(self._prepared(batch), 1, weights)
 
     def best_tags(self, batch: Batch) -> NDArray:
         """As `Network.decode`, in a matrix of one column."""
         field = self._random_field()
-        return self._by_step(
-            batch,
-            1,
-            lambda run, plan: self._rows_of(field.best_tags(self.parameters, run.output, plan), plan.n_rows, 1),
-        )
+
+        def tags(run: Any, plan: Plan) -> NDArray:
+            return self._rows_of(field.best_tags(self.parameters, run.output, plan), plan.n_rows, 1)
+
+        return self._by_step(self._prepared(batch), 1, tags)
 
     def marginals(self, batch: Batch) -> NDArray:
         """As `Network.marginals`."""
@@ -132,7 +133,7 @@ class DeviceNetwork:
         def probabilities(run: Any, plan: Plan) -> NDArray:
             return self._rows_of(field.marginals(self.parameters, run.output, plan), plan.n_rows, field.n_outputs)
 
-        return self._by_step(batch, field.n_outputs, probabilities)
+        return self._by_step(self._prepared(batch), field.n_outputs, probabilities)
 
     def _random_field(self) -> RandomFieldOnDevice:
         assert isinstance(self.head, RandomFieldOnDevice)
@@ -140,7 +141,7 @@ class DeviceNetwork:
 
     def loss(self, batch: Batch) -> float:
         """As `Network.loss`."""
-        answers = batch.answers
+        batch, answers = self._prepared(batch), batch.answers
         assert answers is not None
         self._begin_losses(answers.n_rows)
         n_rows = 0
@@ -157,6 +158,9 @@ class DeviceNetwork:
             self.head.loss(self.parameters, features, n_rows, self._answer_rows(batch), answers, self.losses, 0)
         total = float(download(self.losses, self.queue)[:n_rows].sum())
         return total / answers.total if answers.total else 0.0
+
+    def _prepared(self, batch: Batch) -> Batch:
+        return self.trunk.prepare(self.parameters, batch)
 
     def _inference_steps(self, batch: Batch) -> int:
         """Steps of the windows in which sequences are read: all, for what needs to see all of them."""
@@ -220,6 +224,7 @@ class DeviceNetwork:
         clear(self.queue, self.gradient, 0, self.gradient.size)
         self._begin_losses(batch.answers.n_rows)
         self.state = None
+        batch = self.trunk.prepare(self.parameters, batch, training=True)
         if bptt_steps is None or bptt_steps >= batch.max_length:
             self._at_once(batch, 0, batch.max_length, scale, dropout_seed, state)
         elif self.per_step and not self._sees_sequences:
@@ -228,6 +233,7 @@ class DeviceNetwork:
             self._last_window(batch, scale, dropout_seed, bptt_steps)
         else:
             self._twice(batch, scale, dropout_seed, bptt_steps)
+        self.trunk.finish(self.parameters, self.gradient)
 
     def _at_once(self, batch: Batch, begin: Any, end: Any, scale: float, seed: int, state: Any = None) -> None:
         rows = self._rows(batch, begin, end)

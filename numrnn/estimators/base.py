@@ -21,7 +21,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOp
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from numrnn.devices import check_device, engine_of, reader_of, unsupported
+from numrnn.devices import check_device, engine_of, reader_of
 from numrnn.estimators.categorical import (
     Embeddings,
     categorical_columns,
@@ -437,12 +437,7 @@ class RecurrentEstimator(
                     f"The '{parameter}' parameter of {name} must be None, a positive integer or a sequence of them. "
                     f"Got {value!r} instead."
                 )
-        check_device(
-            self.device,
-            unsupported(
-                convolution=bool(convolution_settings(self)),
-            ),
-        )
+        check_device(self.device)
 
     def _build_network(self) -> Network:
         return network_from(

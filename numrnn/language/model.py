@@ -326,7 +326,7 @@ class RNNLanguageModel(BaseEstimator):
             If ``device="cuda"`` cannot be had, or fails: the model has the parameters of the last whole epoch then.
         """
         check_sizes_and_threads(self)
-        check_device(self.device, None)
+        check_device(self.device)
         return self._fit(X, reset=not (self.warm_start and hasattr(self, "_network")), incremental=False)
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -344,7 +344,7 @@ class RNNLanguageModel(BaseEstimator):
         self : object
         """
         check_sizes_and_threads(self)
-        check_device(self.device, None)
+        check_device(self.device)
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         return self._fit(X, reset=not hasattr(self, "_network"), incremental=True)

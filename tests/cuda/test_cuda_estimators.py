@@ -117,15 +117,12 @@ def test_language_model(text):
     np.testing.assert_allclose(*(model._network.parameters.flat for model in models), rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("make", "options", "reason"),
-    [
-        (RNNClassifier, {"convolution": numrnn.Convolution()}, "convolutions"),
-    ],
-)
-def test_what_does_not_run_on_the_device_is_said_before_any_work(make, options, reason):
-    with pytest.raises(RuntimeError, match=f"device='cuda' is not available for this model: {reason} run on the CPU"):
-        make(**SMALL, **options, device="cuda").fit(None, None)
+def test_convolutions(sequences):
+    y = ["a", "b", "a", "b", "c", "c"]
+    front = [numrnn.Convolution(filters=2, kernel_size=3, pool_size=2), numrnn.Convolution(filters=3, kernel_size=2)]
+    cpu, cuda = both(RNNClassifier, sequences, y, convolution=front, cell="gru")
+    np.testing.assert_allclose(cuda.loss_curve_, cpu.loss_curve_, rtol=1e-7)
+    np.testing.assert_allclose(cuda.predict_proba(sequences), cpu.predict_proba(sequences), rtol=1e-6)
 
 
 def test_auto_takes_the_device_where_there_is_enough_work(sequences, monkeypatch):

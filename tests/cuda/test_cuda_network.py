@@ -234,3 +234,36 @@ def test_more_sequences_than_blocks_count_the_same_bits_every_time():
         device.accumulate(source.reorder(None).batch(0, 7), 0.1)
         gradients.append(device.gradient.copy_to_host())
     np.testing.assert_array_equal(*gradients)
+
+
+def conv(kind="1d", filters=2, kernel_size=3, **more):
+    return {"kind": kind, "filters": filters, "kernel_size": kernel_size, **more}
+
+
+@pytest.mark.parametrize(
+    ("convolutions", "form", "bptt_steps"),
+    [
+        ((conv(),), {"pooling": None}, None),
+        ((conv(kernel_size=4, pool_size=2), conv(filters=3, kernel_size=2)), {"pooling": "last"}, None),
+        ((conv(pool_size=3, kernel_size=5),), {"pooling": "attention", "bidirectional": True}, None),
+        ((conv(kernel_size=2),), {"pooling": None, "embeddings": ((1, 4, 2),), "input_dropout": 0.3}, 2),
+        ((conv(pool_size=2),), {"pooling": "mean", "embeddings": ((0, 4, 1), (2, 4, 2)), "dropout": 0.2}, 2),
+        ((conv(pool_size=2),), {"pooling": "last", "hidden_sizes": (3, 2)}, 1),
+        ((conv("2d", kernel_size=2, pool_size=2), conv("2d", filters=1)), {"pooling": "max"}, None),
+        ((conv("2d", channels=3, filters=2, kernel_size=4), conv()), {"pooling": None}, 3),
+    ],
+)
+def test_convolutions(convolutions, form, bptt_steps):
+    network = make_network(convolutions=convolutions, n_outputs=2, **form)
+    data = make_data(network, (5, 0, 3, 6, 1, 0))
+    device, part = check_equal(network, data, bptt_steps=bptt_steps, seed=99)
+    if bptt_steps is None:
+        check_inference(network, device, part)
+
+
+def test_convolutions_in_parts_and_float32(monkeypatch):
+    from numrnn.cuda import convolution
+
+    monkeypatch.setattr(convolution, "PATCH_BYTES", 200)
+    network = make_network(convolutions=(conv("2d", pool_size=2), conv("2d", kernel_size=2)), dtype="float32")
+    check_inference(network, *check_equal(network, make_data(network, (4, 4, 4)), tolerance=1e-5), tolerance=1e-5)
