@@ -11,63 +11,9 @@ from numpy.typing import NDArray
 from numrnn.buffers import read_only
 from numrnn.kernels.cpu.checks import all_finite
 from numrnn.kernels.simd import lane_count
+from numrnn.reading import plain_array
 
-__all__ = ["StateLayout", "check_readable", "finite_array", "plain_array", "random_state_of", "real_array"]
-
-
-def check_readable(data: Any, name: str, *, numbers: bool = True) -> None:
-    """Refuse what NumPy would read as something else than was given.
-
-    Parameters
-    ----------
-    data : object
-        An array or a list; of a list, its elements are looked at, too.
-    name : str
-    numbers : bool, default=True
-        Whether numbers are expected; else dates are fine.
-
-    Raises
-    ------
-    ValueError
-        If an array has masked values: NumPy would read what lies under the mask.
-    TypeError
-        If it is sparse, a class, or of dates or durations, which NumPy would count in some unit.
-    """
-    if type(data) is np.ndarray and data.dtype.kind in "biufcU":
-        return
-    if isinstance(data, type):
-        raise TypeError(f"{name} is the class {data.__name__}; expected an array or a list")
-    if hasattr(data, "tocsr"):
-        raise TypeError(
-            f"Sparse data was passed as {name}, but dense data is required. Use '.toarray()' to convert to a dense "
-            "numpy array."
-        )
-    if isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data):
-        raise ValueError(f"{name} must not have masked values: fill them, or leave these time steps out")
-    if numbers:
-        dtypes = np.atleast_1d(data.dtypes) if hasattr(data, "columns") else [getattr(data, "dtype", None)]
-        for dtype in dtypes:
-            if getattr(dtype, "kind", None) in ("m", "M"):
-                raise TypeError(f"{name} must hold real numbers, got {dtype}, dates or durations: make numbers of them")
-    if isinstance(data, (list, tuple)) or (isinstance(data, np.ndarray) and data.dtype.kind == "O" and data.ndim == 1):
-        for number, element in enumerate(data):
-            if type(element) is not np.ndarray or element.dtype.kind not in "biufcU":
-                check_readable(element, f"sequence {number} of {name}", numbers=numbers)
-
-
-def plain_array(data: Any, name: str) -> NDArray:
-    """NumPy's array of data, which may be of any type.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If there is none, or it would say something else than the data.
-    """
-    check_readable(data, name, numbers=False)
-    try:
-        return np.asarray(data)
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"{name} cannot be read as an array: {error}") from error
+__all__ = ["StateLayout", "finite_array", "random_state_of", "real_array"]
 
 
 def real_array(array: Any, name: str, dtype: np.dtype) -> NDArray:

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numrnn.checks import StateLayout, finite_array, plain_array, random_state_of, real_array
+from numrnn.checks import StateLayout, finite_array, random_state_of, real_array
 from numrnn.compiled import CompiledNetwork, Stream, compile_layer
 from numrnn.kernels.cuda.availability import refusal, why_unavailable
 from numrnn.packing import Sequences
 from numrnn.parameters import Parameters
+from numrnn.reading import plain_array
 from numrnn.stack import MOST_ADVANCED, PackedWeights, RecurrentPass, RecurrentStack
 from numrnn.workers import Workers
 

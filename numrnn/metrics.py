@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils._param_validation import Options, StrOptions, validate_params
+
+from numrnn.reading import check_readable
 
 __all__ = [
     "Entity",
@@ -81,7 +83,7 @@ def iob_entities(tags: Sequence[str]) -> list[Entity]:
 
 
 def _entities(tags: Sequence[Any], name: str) -> list[Entity]:
-    if isinstance(tags, str) or not (hasattr(tags, "__iter__") and hasattr(tags, "__len__")):
+    if not _is_sequence(tags, name):
         raise ValueError(f"{name} is {tags!r}; expected a sequence of tags, one for each time step")
     found: list[Entity] = []
     start, current = 0, None  # the entity that is open, by its type
@@ -126,18 +128,30 @@ def _count(y_true: Any, y_pred: Any) -> _Counts:
 def _checked_pairs(y_true: Any, y_pred: Any) -> list[tuple[Any, Any]]:
     """The label sequences that belong together."""
     for y, name in ((y_true, "y_true"), (y_pred, "y_pred")):
-        if isinstance(y, str) or not hasattr(y, "__len__"):
+        if not _is_sequence(y, name):
             raise ValueError(f"{name} is {y!r}; expected a list of sequences of labels")
     if len(y_true) != len(y_pred):
         raise ValueError(f"y_true has {len(y_true)} sequences, but y_pred has {len(y_pred)}")
     pairs = list(zip(y_true, y_pred, strict=True))
     for number, pair in enumerate(pairs):
         for labels, name in zip(pair, ("y_true", "y_pred"), strict=True):
-            if isinstance(labels, str) or not hasattr(labels, "__len__"):
+            if not _is_sequence(labels, f"sequence {number} of {name}"):
                 raise ValueError(f"sequence {number} of {name} is {labels!r}; expected a sequence of labels")
         if len(pair[0]) != len(pair[1]):
             raise ValueError(f"sequence {number} has {len(pair[0])} labels in y_true, but {len(pair[1])} in y_pred")
     return pairs
+
+
+def _is_sequence(labels: Any, name: str) -> bool:
+    """Whether it has one element after the other; an array that is read wrongly is refused."""
+    check_readable(labels, name, numbers=False)
+    is_table = hasattr(labels, "columns")  # which iterates over the names of its columns
+    return (
+        isinstance(labels, Collection)
+        and not isinstance(labels, str)
+        and not is_table
+        and getattr(labels, "ndim", 1) != 0
+    )
 
 
 _CONSTRAINTS = {
@@ -410,4 +424,7 @@ def token_accuracy_score(y_true: Any, y_pred: Any) -> float:
     if n_tokens == 0:
         raise ValueError(f"the {len(pairs)} sequences of y_true have no label: there is nothing to score")
     right = chain.from_iterable((a == b for a, b in zip(true, predicted, strict=True)) for true, predicted in pairs)
-    return sum(map(bool, right)) / n_tokens
+    try:
+        return sum(map(bool, right)) / n_tokens
+    except ValueError as error:
+        raise ValueError(f"labels must be single values, such as strings or integers: {error}") from error

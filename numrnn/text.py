@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from itertools import repeat
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -15,6 +15,8 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted
+
+from numrnn.reading import as_list, check_readable, plain_array
 
 __all__ = ["UNKNOWN", "SequenceEncoder"]
 
@@ -326,7 +328,7 @@ class SequenceEncoder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         def analyze(number: int, document: Any) -> list[Token]:
             if isinstance(document, (str, bytes)):
                 return of_string(document)
-            if isinstance(document, Mapping) or not (hasattr(document, "__getitem__") and hasattr(document, "__len__")):
+            if isinstance(document, Mapping) or not _is_sequence(document):
                 raise TypeError(
                     f"document {number} of X is {document!r} ({type(document).__name__}); expected a string or a "
                     "sequence of tokens"
@@ -362,8 +364,8 @@ class SequenceEncoder(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         for token, number in self.vocabulary_.items():
             tokens[number] = token
         documents: list[Any] = []
-        for number, sequence in enumerate(X):
-            ids = np.asarray(sequence)
+        for number, sequence in enumerate(as_list(X, "X", "sequences of ids")):
+            ids = plain_array(sequence, f"sequence {number} of X")
             if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
                 raise ValueError(
                     f"sequence {number} of X has the shape {ids.shape} and the type {ids.dtype}; expected "
@@ -413,13 +415,18 @@ def _documents(X: Any) -> Iterable[Any]:
     """X as an iterable of documents, after what would silently be read in another way than it was meant."""
     if isinstance(X, (str, bytes)):
         raise ValueError("Iterable over raw text documents expected, string object received.")
+    check_readable(X, "X", numbers=False)
     if hasattr(X, "columns") or (len(getattr(X, "shape", ())) == 2 and X.shape[1] == 1):
         raise ValueError(
             f"X is a table with the shape {X.shape}; expected an iterable of documents, such as one column of it"
         )
-    if isinstance(X, Mapping) or not isinstance(X, Iterable):
+    if isinstance(X, Mapping) or not isinstance(X, Iterable) or getattr(X, "ndim", 1) == 0:
         raise ValueError(f"X is {X!r} ({type(X).__name__}); expected an iterable of strings or sequences of tokens")
     return X
+
+
+def _is_sequence(document: Any) -> bool:
+    return hasattr(document, "__getitem__") and isinstance(document, Collection) and getattr(document, "ndim", 1) > 0
 
 
 def _checked_tokens(tokens: list[Any], number: int) -> list[Token]:
@@ -443,6 +450,9 @@ def _given_vocabulary(vocabulary: Any) -> dict[Token, int]:
     if isinstance(vocabulary, str):
         raise ValueError(f"vocabulary is the string {vocabulary!r}; expected a mapping, or an iterable of tokens")
     if isinstance(vocabulary, Mapping):
+        for token, number in vocabulary.items():
+            if not isinstance(number, Integral):
+                raise TypeError(f"the id of the token {token!r} in the vocabulary is {number!r}; ids are integers")
         found = dict(sorted(vocabulary.items(), key=lambda item: item[1]))
         if list(found.values()) != list(range(1, len(found) + 1)):
             raise ValueError(
@@ -450,9 +460,11 @@ def _given_vocabulary(vocabulary: Any) -> dict[Token, int]:
                 f"for unknown tokens); got {reprlib.repr(list(found.values()))}"
             )
     else:
-        tokens = sorted(vocabulary) if isinstance(vocabulary, (set, frozenset)) else list(vocabulary)
+        tokens = as_list(vocabulary, "vocabulary", "a mapping, or an iterable of tokens")
         found = {}
-        for token in tokens:
+        for token in sorted(tokens) if isinstance(vocabulary, (set, frozenset)) else tokens:
+            if not isinstance(token, Hashable):
+                raise TypeError(f"the token {token!r} of the vocabulary is a {type(token).__name__}, which none can be")
             if token in found:
                 raise ValueError(f"the token {token!r} occurs more than once in the vocabulary")
             found[token] = len(found) + 1

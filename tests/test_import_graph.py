@@ -20,6 +20,7 @@ LEVELS = (
     ("numrnn.parameters",),
     ("numrnn.packing",),
     ("numrnn.buffers",),
+    ("numrnn.reading",),
     ("numrnn.kernels.simd", "numrnn.kernels.simd_interpreted", "numrnn.kernels.jit"),
     ("numrnn.kernels.activations", "numrnn.kernels.barrier", "numrnn.kernels.memory", "numrnn.kernels.subnormals"),
     ("numrnn.workers",),
@@ -66,7 +67,7 @@ EXCEPTIONS = {
     ("numrnn.estimators.seq2seq", "numrnn.persistence"),
     ("numrnn.forecasting.keeping", "numrnn.persistence"),
 }
-KNOW_ONLY_NUMPY = ("numrnn.parameters", "numrnn.packing")
+KNOW_ONLY_NUMPY = ("numrnn.parameters", "numrnn.packing", "numrnn.reading")
 
 # Third-party packages and the only modules that may name them. NumPy is at home everywhere.
 DOORS = {

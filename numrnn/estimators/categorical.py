@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numrnn.checks import plain_array
 from numrnn.packing import Sequences
+from numrnn.reading import plain_array
 
 __all__ = ["LARGEST_VOCABULARY", "check_ids", "embedding_matrices", "learn_embeddings", "without_padding"]
 

@@ -9,10 +9,10 @@ import numpy as np
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from numrnn.checks import check_readable
 from numrnn.estimators.targets import Targets
 from numrnn.estimators.validation import check_targets
 from numrnn.packing import Sequences
+from numrnn.reading import check_readable
 
 __all__ = ["encode_labels", "to_labels"]
 

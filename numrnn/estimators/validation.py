@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
-from numrnn.checks import check_readable
 from numrnn.estimators.targets import Targets
 from numrnn.packing import Sequences
+from numrnn.reading import check_readable
 
 __all__ = [
     "check_sample_weight",

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from numrnn.checks import check_readable
+from numrnn.reading import check_readable
 
 __all__ = [
     "ArrayForm",

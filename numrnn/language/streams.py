@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from numrnn.compiled import CompiledNetwork, Stream
 from numrnn.language.symbols import Vocabulary
+from numrnn.reading import as_list
 
 __all__ = ["SymbolStream"]
 
@@ -49,7 +50,7 @@ class SymbolStream(Stream):
         ValueError
             If a symbol is unknown and training had none, or their number is another one; the state is then as it was.
         """
-        symbols: Sequence[Any] = [x_t] if self.n_streams is None else list(x_t)
+        symbols: Sequence[Any] = [x_t] if self.n_streams is None else as_list(x_t, "x_t", "a symbol for each stream")
         expected = 1 if self.n_streams is None else self.n_streams
         if len(symbols) != expected:
             raise ValueError(f"x_t must be a symbol for each of {expected} streams, got {len(symbols)}")

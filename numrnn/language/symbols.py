@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numrnn.reading import as_list
 from numrnn.text import UNKNOWN
 
 __all__ = ["Splitter", "Vocabulary", "texts_of"]
@@ -32,7 +33,9 @@ class Splitter:
         self._analyzer = analyzer
 
     def __call__(self, text: Any) -> list[Any]:
-        if not isinstance(text, str) or self._analyzer == "char":
+        if not isinstance(text, str):
+            return as_list(text, "a text", "a string or a sequence of symbols")
+        if self._analyzer == "char":
             return list(text)
         return _WORD.findall(text) if self._analyzer == "word" else list(self._analyzer(text))  # type: ignore[operator]
 
@@ -82,7 +85,10 @@ class Vocabulary:
 
     def ids_or_unknown(self, symbols: Any) -> NDArray[np.int64]:
         """Numbers of symbols, `UNKNOWN` for those that are unknown."""
-        return np.array([self._numbers.get(symbol, UNKNOWN) for symbol in symbols], dtype=np.int64)
+        try:
+            return np.array([self._numbers.get(symbol, UNKNOWN) for symbol in symbols], dtype=np.int64)
+        except TypeError as error:
+            raise TypeError(f"symbols of texts are strings or integers: {error}") from error
 
     def text_of(self, ids: NDArray[np.int64]) -> Any:
         """A string if the symbols are strings, else a list."""
@@ -125,10 +131,7 @@ def texts_of(X: Any) -> tuple[list[Any], bool]:
         raise TypeError("X is bytes; decode them first: X.decode('utf-8')")
     if isinstance(X, str):
         return [X], False
-    try:
-        texts = list(X)
-    except TypeError:
-        raise TypeError(f"X must be a text or a list of texts, got {type(X).__name__}") from None
+    texts = as_list(X, "X", "a text or a list of texts")
     if not texts:
         raise ValueError("X must have at least one text, got an empty list")
     return texts, True
