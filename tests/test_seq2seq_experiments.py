@@ -92,6 +92,23 @@ def test_the_peer_writes_what_ours_does(fitted):
         assert np.mean([one == other for one, other in zip(ours, theirs, strict=True)]) > 0.98
 
 
+def test_the_peer_that_starts_from_a_vector():
+    pytest.importorskip("torch")
+    from benchmarks.peers.pytorch_seq2seq import TorchVectorDecoder, log_likelihood, run_vector_peer
+
+    rng = np.random.default_rng(0)
+    X, y = np.eye(3)[rng.integers(0, 3, 50)], ["".join(rng.choice(list("abc"), rng.integers(1, 6))) for _ in range(50)]
+    model = RNNSeq2Seq((9,), analyzer="char", embedding_dim=5, batch_size=16, max_iter=2, tol=0.0, random_state=0)
+    model.set_params(learning_rate_init=0.01).fit(X, y)
+    network = model._network
+    data = model._sources(X, network.dtype), model._targets(y, network.dtype)
+    ours = model.log_likelihood(X, y).sum()
+    assert log_likelihood(TorchVectorDecoder(network), *data) == pytest.approx(ours, rel=1e-5)
+    found = run_vector_peer(model, X, y, X, y, n_epochs=2, seed=0, n_jobs=1)
+    np.testing.assert_allclose(found["losses"], model.loss_curve_, rtol=1e-4)
+    assert found["log_likelihood"] == pytest.approx(ours, rel=1e-4)
+
+
 def test_a_record_has_the_speeds_of_both():
     pytest.importorskip("torch")
 

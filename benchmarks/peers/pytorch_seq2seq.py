@@ -7,7 +7,8 @@ decoder, additive or multiplicative attention in a few lines, as such programs a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -25,7 +26,16 @@ from numrnn.seq2seq import EncoderDecoder
 from numrnn.training.batches import divide
 from numrnn.training.schedules import make_schedule
 
-__all__ = ["TorchEncoderDecoder", "beam", "greedy", "run_peer", "train"]
+__all__ = [
+    "TorchEncoderDecoder",
+    "TorchVectorDecoder",
+    "beam",
+    "greedy",
+    "log_likelihood",
+    "run_peer",
+    "run_vector_peer",
+    "train",
+]
 
 _INFERENCE_BATCH = 64
 # States of the encoder, the keys that attention makes of them, and which of them are no padding.
@@ -87,6 +97,11 @@ class TorchEncoderDecoder(nn.Module):
         self.readout = _linear(torch.cat(readout, dim=1), values["readout_bias"])
         self.out = _linear(values["weight_out"], values["bias_out"])
 
+    @staticmethod
+    def read(sources: Sequences, numbers: NDArray) -> tuple[torch.Tensor, torch.Tensor]:
+        """What `forward` wants of some sources: padded ids, and their lengths."""
+        return padded(sources, numbers)
+
     def encode(self, sources: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """States of all steps, the keys made of them, and the first state of the decoder."""
         x = functional.dropout(self.source_embedding(sources), self.input_dropout, self.training)
@@ -129,8 +144,64 @@ class TorchEncoderDecoder(nn.Module):
         return self.outputs(x, torch.stack(all_states, dim=1), torch.stack(all_contexts, dim=1))
 
 
+class TorchVectorDecoder(nn.Module):
+    """The PyTorch module that computes the same as an `EncoderDecoder` without an encoder, with its parameters.
+
+    As the inputs of all steps are given, and there is no attention, `torch.nn.GRU` walks through them in one call.
+
+    Parameters
+    ----------
+    network : EncoderDecoder
+        A vector to ids, GRU, one layer. Copied.
+    """
+
+    def __init__(self, network: EncoderDecoder) -> None:
+        super().__init__()
+        form = network._form()
+        values = {name: torch.from_numpy(value.copy()) for name, value in network.parameters.items()}
+        wanted = {"cell": "gru", "source": "vector", "target": "ids", "tied_embeddings": False}
+        if any(form[name] != value for name, value in wanted.items()) or len(form["decoder_sizes"]) != 1:
+            raise ValueError(f"the module is that of a network with {wanted} and one layer")
+        self.end_id = network.end_id
+        self.input_dropout, self.output_dropout = form["input_dropout"], form["output_dropout"]
+        self.target_embedding = nn.Embedding.from_pretrained(values["target_embedding_0"], freeze=False)
+        size, width = values["decoder_weight_hh_l0"].shape[1], values["decoder_weight_ih_l0"].shape[1]
+        self.bridge = _linear(values["bridge_weight_l0"], values["bridge_bias_l0"])
+        self.layer = nn.GRU(width, size, batch_first=True)
+        self.layer.load_state_dict({name: values[f"decoder_{name}"] for name in self.layer.state_dict()})
+        readout = [values[f"readout_weight_{part}"] for part in ("state", "input")]
+        self.readout = _linear(torch.cat(readout, dim=1), values["readout_bias"])
+        self.out = _linear(values["weight_out"], values["bias_out"])
+
+    @staticmethod
+    def read(sources: Sequences, numbers: NDArray) -> tuple[torch.Tensor, torch.Tensor]:
+        """What `forward` wants of some sources: their vectors, and their lengths, which are 1."""
+        return torch.from_numpy(sources.values[sources.starts[numbers]]), torch.ones(len(numbers), dtype=torch.int64)
+
+    def forward(self, sources: torch.Tensor, source_lengths: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Logits (n, n_steps, n_outputs) of the targets (n, n_steps - 1), each with the true one before it."""
+        ids = torch.cat([torch.full((len(targets), 1), self.end_id), targets], dim=1)
+        x = functional.dropout(self.target_embedding(ids), self.input_dropout, self.training)
+        states, _ = self.layer(x, torch.tanh(self.bridge(sources))[None])
+        readout = torch.tanh(self.readout(torch.cat([states, x], dim=-1)))
+        return self.out(functional.dropout(readout, self.output_dropout, self.training))
+
+
+def _minibatch(
+    network: Any, sources: Sequences, targets: Sequences, numbers: NDArray
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Logits of some pairs, what is expected, and the number of tokens, ends included."""
+    x, x_lengths = network.read(sources, numbers)
+    y, y_lengths = padded(targets, numbers)
+    expected = torch.cat([y, torch.zeros(len(y), 1, dtype=torch.int64)], dim=1)
+    steps = torch.arange(expected.shape[1])
+    expected[steps == y_lengths[:, None]] = network.end_id
+    expected[steps > y_lengths[:, None]] = _NOTHING
+    return network(x, x_lengths, y).flatten(0, 1), expected.flatten(), int(y_lengths.sum()) + len(y)
+
+
 def train(
-    network: TorchEncoderDecoder,
+    network: TorchEncoderDecoder | TorchVectorDecoder,
     sources: Sequences,
     targets: Sequences,
     *,
@@ -155,25 +226,27 @@ def train(
         total, n_tokens = 0.0, 0
         for begin, end in bounds[:most_batches]:
             numbers = order[begin:end]
-            x, x_lengths = padded(sources, numbers)
-            y, y_lengths = padded(targets, numbers)
-            expected = torch.cat([y, torch.zeros(len(y), 1, dtype=torch.int64)], dim=1)
-            steps = torch.arange(expected.shape[1])
-            expected[steps == y_lengths[:, None]] = network.end_id
-            expected[steps > y_lengths[:, None]] = _NOTHING
             solver.zero_grad(set_to_none=True)
-            logits = network(x, x_lengths, y)
-            loss = functional.cross_entropy(
-                logits.flatten(0, 1), expected.flatten(), ignore_index=_NOTHING, label_smoothing=label_smoothing
-            )
+            logits, expected, n = _minibatch(network, sources, targets, numbers)
+            loss = functional.cross_entropy(logits, expected, ignore_index=_NOTHING, label_smoothing=label_smoothing)
             loss.backward()
             if max_grad_norm is not None:
                 nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
             solver.step()
-            n = int(y_lengths.sum()) + len(y)
             total, n_tokens = total + loss.item() * n, n_tokens + n
         losses.append(total / n_tokens)
     return losses
+
+
+@torch.inference_mode()
+def log_likelihood(network: TorchEncoderDecoder | TorchVectorDecoder, sources: Sequences, targets: Sequences) -> float:
+    """Of all targets together, their ends included, in nats."""
+    network.eval()
+    total = 0.0
+    for numbers in _batches(targets):
+        logits, expected, _ = _minibatch(network, sources, targets, numbers)
+        total -= float(functional.cross_entropy(logits, expected, ignore_index=_NOTHING, reduction="sum"))
+    return total
 
 
 def _memory(network: TorchEncoderDecoder, sources: Sequences, numbers: NDArray) -> tuple[Any, torch.Tensor]:
@@ -281,25 +354,8 @@ def run_peer(
         fit_seconds, threads, losses, predictions (by the decoding that the model uses), greedy and beam (sources per
         second).
     """
-    network = model._network.with_dtype(model._network.dtype)
-    rng = check_random_state(seed)
-    network.initialize(rng)
-    sources, targets = model._sources(X, network.dtype), model._targets(y, network.dtype)
-    size = automatic_batch_size(len(X)) if isinstance(model.batch_size, str) else int(model.batch_size)
-    settings = {
-        "batch_size": size,
-        "learning_rate": make_schedule(model.learning_rate, float(model.learning_rate_init), int(model.max_iter)),
-        "label_smoothing": network.label_smoothing,
-        "max_grad_norm": model.max_grad_norm,
-    }
-    threads = _fastest(network, sources, targets, settings, sorted({1, n_jobs}))
-    torch.set_num_threads(threads)
-    torch.manual_seed(seed)
-    twin = TorchEncoderDecoder(network)
-    begin = perf_counter()
-    losses = train(twin, sources, targets, n_epochs=n_epochs, rng=rng, **settings)
-    fit_seconds = perf_counter() - begin
-    test, longest = model._sources(X_test, network.dtype), model.max_length_
+    twin, fitted = _train_anew(TorchEncoderDecoder, model, X, y, n_epochs, seed, n_jobs)
+    test, longest = model._sources(X_test, model._network.dtype), model.max_length_
     written, per_second = {}, {}
     for name, write in (
         ("greedy", lambda: greedy(twin, test, longest)),
@@ -311,22 +367,69 @@ def run_peer(
     ids = written["greedy" if model.beam_width == 1 else "beam"]
     by_id = model._target.by_id
     return {
-        "fit_seconds": fit_seconds,
-        "threads": threads,
-        "losses": losses,
+        **fitted,
         "predictions": [model._target.join([by_id[i] for i in row]) for row in ids],
         **per_second,
     }
 
 
+def run_vector_peer(
+    model: Any,
+    X: NDArray,
+    y: Sequence[str],
+    X_test: NDArray,
+    y_test: Sequence[str],
+    n_epochs: int,
+    seed: int,
+    n_jobs: int,
+) -> dict[str, Any]:
+    """Train the network of a fitted `RNNSeq2Seq` of vectors anew in PyTorch.
+
+    Returns
+    -------
+    dict
+        fit_seconds, threads, losses, log_likelihood (of all test targets together).
+    """
+    twin, fitted = _train_anew(TorchVectorDecoder, model, X, y, n_epochs, seed, n_jobs)
+    dtype = model._network.dtype
+    return {
+        **fitted,
+        "log_likelihood": log_likelihood(twin, model._sources(X_test, dtype), model._targets(y_test, dtype)),
+    }
+
+
+def _train_anew(
+    make: Any, model: Any, X: Any, y: Sequence[Any], n_epochs: int, seed: int, n_jobs: int
+) -> tuple[Any, dict[str, Any]]:
+    """The module, trained from our first parameters with the model's settings; and fit_seconds, threads, losses."""
+    network = model._network.with_dtype(model._network.dtype)
+    rng = check_random_state(seed)
+    network.initialize(rng)
+    sources, targets = model._sources(X, network.dtype), model._targets(y, network.dtype)
+    size = automatic_batch_size(len(X)) if isinstance(model.batch_size, str) else int(model.batch_size)
+    settings = {
+        "batch_size": size,
+        "learning_rate": make_schedule(model.learning_rate, float(model.learning_rate_init), int(model.max_iter)),
+        "label_smoothing": network.label_smoothing,
+        "max_grad_norm": model.max_grad_norm,
+    }
+    threads = _fastest(partial(make, network), sources, targets, settings, sorted({1, n_jobs}))
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    twin = make(network)
+    begin = perf_counter()
+    losses = train(twin, sources, targets, n_epochs=n_epochs, rng=rng, **settings)
+    return twin, {"fit_seconds": perf_counter() - begin, "threads": threads, "losses": losses}
+
+
 def _fastest(
-    network: EncoderDecoder, sources: Sequences, targets: Sequences, settings: dict[str, Any], counts: Sequence[int]
+    make: Callable[[], Any], sources: Sequences, targets: Sequences, settings: dict[str, Any], counts: Sequence[int]
 ) -> int:
     """The number of threads with which a few minibatches take the least time."""
     seconds = {}
     for count in counts:
         torch.set_num_threads(count)
-        twin = TorchEncoderDecoder(network)
+        twin = make()
         for n_batches in (1, 5):
             begin = perf_counter()
             rng = np.random.RandomState(0)
