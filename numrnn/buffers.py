@@ -36,9 +36,10 @@ class Buffers:
     so that padding which nobody writes stays zero.
     """
 
-    # As many kinds of things are kept whole, and so many of each.
+    # As many kinds of things are kept whole, and so many of each, in so many bytes.
     _KINDS = 16
     _OF_A_KIND = 8
+    _BYTES = 2**26
 
     def __init__(self) -> None:
         self._free: defaultdict[Any, list[NDArray]] = defaultdict(list)
@@ -55,7 +56,7 @@ class Buffers:
             return None
 
     def keep(self, key: Any, thing: Any) -> bool:
-        """Keep something, which has a `lease`, for a later `take`. The oldest kind has to go where there are too many.
+        """Keep something, which has a `lease`, for a later `take`. The oldest kinds have to go where it is too much.
 
         Returns whether there was room.
         """
@@ -63,15 +64,18 @@ class Buffers:
         if len(things) >= self._OF_A_KIND:
             return False
         things.append(thing)
-        if len(self._whole) > self._KINDS:
-            # Other threads may do the same at the same time.
-            try:
+        # Other threads may do the same at the same time.
+        try:
+            while len(self._whole) > self._KINDS or self._n_bytes() > self._BYTES:
                 old = self._whole.pop(next(iter(self._whole)))
-            except (KeyError, RuntimeError):
-                return True
-            while old:
-                old.pop().lease.release()
+                while old:
+                    old.pop().lease.release()
+        except (KeyError, IndexError, StopIteration, RuntimeError):
+            pass
         return True
+
+    def _n_bytes(self) -> int:
+        return sum(thing.lease.n_bytes for things in self._whole.values() for thing in things)
 
     def __reduce__(self) -> Any:
         return Buffers, ()

@@ -42,11 +42,13 @@ Task = Callable[[], None]
 class _Plan:
     """How batches of some lengths are walked, and the memory for it, which serves one pass at a time.
 
-    Small plans are kept: to make one takes longer than a short pass.
+    Small plans are kept: to make one takes a part of the time of a short pass.
     """
 
-    # Plans with more memory than this, in bytes, are made anew for every pass.
-    KEPT_BYTES = 2**19
+    # Plans with more memory than this, in bytes, are made anew for every pass, those between the two numbers unless
+    # batches of the same lengths follow each other: else passes would go through the memory of many plans in turn.
+    KEPT_BYTES = 2**22
+    ALWAYS_KEPT_BYTES = 2**19
 
     def __init__(
         self,
@@ -204,6 +206,8 @@ class RecurrentStack:
         self.output_size = self.hidden_sizes[-1] * self.n_directions
         self._is_uniform = len(set(self.hidden_sizes)) == 1
         self._buffers = Buffers()
+        # What the plan of the last pass was for.
+        self._last_key: tuple[Any, ...] = ()
         self._workspaces: list[NDArray] = []
         self._identity = np.arange(256, dtype=np.int64)
         self._layers: list[list[Direction]] = []
@@ -426,8 +430,7 @@ class RecurrentStack:
                 run, source, table, pitch, weights, initial, final[block], place, flat, target_rows, width
             )
             source, table, pitch = read_only(flat) if number < top else flat, target_rows, width
-        if plan.lease.n_bytes > plan.KEPT_BYTES or not self._buffers.keep(key, plan):
-            plan.lease.release()
+        self._keep(key, plan)
         return final
 
     def _plan(self, lengths: NDArray, training: bool, masked: bool) -> _Plan:
@@ -442,7 +445,13 @@ class RecurrentStack:
         plan = run.plan
         for mine in (mine for runs in plan.layers for mine in runs):
             mine.inputs = None
-        if plan.lease.n_bytes > plan.KEPT_BYTES or not self._buffers.keep(run.key, plan):
+        self._keep(run.key, plan)
+
+    def _keep(self, key: tuple[Any, ...], plan: _Plan) -> None:
+        """Keep a plan for the next batch of the same lengths, or give its memory back."""
+        most = plan.KEPT_BYTES if key == self._last_key else plan.ALWAYS_KEPT_BYTES
+        self._last_key = key
+        if plan.lease.n_bytes > most or not self._buffers.keep(key, plan):
             plan.lease.release()
 
     def _state_blocks(self, n_sequences: int) -> list[NDArray]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import oracle
 import pytest
 
+from numrnn.buffers import Buffers
 from numrnn.kernels.jit import COMPILED
 from numrnn.packing import Sequences
 from numrnn.parameters import Parameters
@@ -307,6 +310,30 @@ def test_large_plans_are_not_kept():
     problem = Problem("gru", (400,) * 30, (8,), "float32")
     problem.run()
     assert not problem.stack._buffers._whole
+
+
+def test_plans_of_middle_size_are_kept_for_batches_that_follow_each_other():
+    problem = Problem("gru", (40,) * 20, (32,), "float32")
+    stack = problem.stack
+    results = [problem.run()]
+    assert not stack._buffers._whole
+    results.append(problem.run())
+    ((plan,),) = stack._buffers._whole.values()
+    assert plan.ALWAYS_KEPT_BYTES < plan.lease.n_bytes <= plan.KEPT_BYTES
+    results.append(problem.run())
+    assert list(stack._buffers._whole.values()) == [[plan]]
+    for result in results[1:]:
+        assert_identical(result, results[0])
+
+
+def test_what_is_kept_has_a_limit_in_bytes():
+    buffers = Buffers()
+    buffers._BYTES = 3000
+    things = [SimpleNamespace(lease=buffers.lease()) for _ in range(5)]
+    for number, thing in enumerate(things):
+        thing.lease.at_least(("memory", number), 250, "float32")
+        assert buffers.keep(number, thing)
+    assert [buffers.take(number) for number in range(5)] == [None, None, *things[2:]]
 
 
 # ------------------------------------------------------------------------------------------------------------- dropout
