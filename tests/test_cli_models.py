@@ -75,6 +75,53 @@ def test_a_classifier_learns_what_the_table_says(capsys):
     assert described["units"] == [8]
 
 
+def test_a_tagger_of_words_labels_the_rows_of_a_table_in_their_order(capsys, tmp_path):
+    sentences = [(["the", "dog", "barks"], "DNV"), (["a", "cat", "sleeps"], "DNV"), (["dogs", "sleep"], "NV")] * 8
+    lines = ["sentence,word,tag"]
+    for place in range(3):  # word by word of all sentences: rows of a sentence do not lie together
+        for number, (words, tags) in enumerate(sentences):
+            if place < len(words):
+                lines.append(f"s{number},{words[place]},{tags[place]}")
+    (tmp_path / "words.csv").write_text("\n".join(lines) + "\n")
+    fit = ["fit", "words.csv", "--id", "sentence", "--target", "tag", "--per-step", "--save", "m", "--quiet"]
+    result = json.loads(run(capsys, *fit, "--units", "8", "--epochs", "30", "--bidirectional", "--batch-size", "4"))
+    assert result["sequences"] == 19 and result["test"]["sequences"] == 5
+    assert result["test"]["accuracy"] == 1.0
+    assert 10 <= result["test"]["time_steps"] <= 15
+    shown = run(capsys, "predict", "m", "words.csv", "--id", "sentence", "--probabilities")
+    rows = list(csv.DictReader(io.StringIO(shown)))
+    assert [f"{row['sentence']},{row['word']},{row['prediction']}" for row in rows] == lines[1:]
+    for row in rows:
+        shares = {tag: float(row[f"probability_{tag}"]) for tag in "DNV"}
+        assert max(shares, key=shares.get) == row["prediction"]
+    assert "RNNTagger" in run(capsys, "info", "m")
+    assert "--id must name" in fails(capsys, "predict", "m", "words.csv")
+    assert "is a tagger, for which there is no --plot" in fails(capsys, "predict", "m", "words.csv", "--plot", "a.png")
+
+
+def test_numbers_for_every_time_step_are_those_of_the_estimator(capsys):
+    columns = ["--id", "run", "--features", "second", "noise", "--target", "heat", "--per-step"]
+    fit = ["fit", "runs.csv", *columns, "--save", "m", *QUICK]
+    result = json.loads(run(capsys, *fit))
+    assert result["task"] == "regression"
+    assert set(result["test"]) >= {"time_steps", "mean_absolute_error", "mean_absolute_error_of_median"}
+    rows = list(csv.DictReader(io.StringIO(run(capsys, "predict", "m", "runs.csv", "--id", "run"))))
+    table = list(csv.DictReader(io.StringIO(long_table())))
+    assert [row["run"] for row in rows] == [row["run"] for row in table]
+    model = numrnn.load("m")
+    X = [[float(row["second"]), float(row["noise"])] for row in table if row["run"] == "r3"]
+    expected = model.predict([np.array(X)])[0]
+    shown = [float(row["prediction"]) for row in rows if row["run"] == "r3"]
+    np.testing.assert_allclose(shown, expected, rtol=1e-5)
+    assert "a sequence has one target, unless --per-step" in fails(
+        capsys, "fit", "runs.csv", "--id", "run", "--features", "noise", "--target", "heat", "--save", "m"
+    )
+    assert "--id must name the column of their sequences" in fails(
+        capsys, "fit", "runs.csv", "--target", "heat", "--per-step", "--save", "m"
+    )
+    assert "--pooling max joins all time steps" in fails(capsys, *fit, "--pooling", "max")
+
+
 @pytest.mark.parametrize("options", [["--cell", "lstm", "--units", "5", "3"], ["--cell", "gru", "--bidirectional"]])
 def test_scales_are_part_of_the_weights(capsys, options):
     """The file reads features as they are and predicts what a network of scaled features would."""

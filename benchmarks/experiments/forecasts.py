@@ -36,7 +36,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 RESULTS = _ROOT / "benchmarks" / "results" / "forecasts"
 PAGE = _ROOT / "docs" / "forecasting.md"
 _ALPHAS = np.logspace(-2, 5, 8)
-# Time steps beyond which the exact likelihood of every candidate takes too long.
+# Time steps beyond which seasons, and the exact likelihood of every candidate, take too long.
 _LONG = 5000
 Array = NDArray[np.float64]
 
@@ -163,14 +163,15 @@ def _statistical(prepared: Prepared, task: Task, origins: _Origins, report: Call
 
     They are given what the networks are given: values after the transformation, gaps filled with the value before, and
     ARIMA the covariates, if all of them are known for the future. At every origin the fitted model goes on with what
-    was observed up to it, as the networks do, or is fitted anew. Both are given seasons of up to 24 steps. ARIMA is
-    searched for by the conditional sum of squares where the training part is long.
+    was observed up to it, as the networks do, or is fitted anew. Both are given seasons of up to 24 steps, and none where
+    the training part is long; ARIMA is then searched for by the conditional sum of squares.
     """
     from statsforecast.models import AutoARIMA, AutoETS
 
     panel, horizon = prepared.panel, origins.observed.shape[1]
     levels, restore = prepared.levels[:, 0], prepared.preparation.restore
-    season = task.seasonality if task.seasonality <= 24 else 1
+    long = task.initial > _LONG
+    season = task.seasonality if task.seasonality <= 24 and not long else 1
     known = panel.covariates is not None and not prepared.preparation.settings.past
     methods: dict[str, Any] = {}
     for name, make, reads in (("AutoETS", AutoETS, False), ("AutoARIMA", AutoARIMA, known)):
@@ -180,7 +181,7 @@ def _statistical(prepared: Prepared, task: Task, origins: _Origins, report: Call
             rows = panel.rows(number)
             y, X = levels[rows], panel.covariates[rows] if reads and panel.covariates is not None else None
             begin = process_time()
-            search = {"approximation": True} if make is AutoARIMA and task.initial > _LONG else {}
+            search = {"approximation": True} if make is AutoARIMA and long else {}
             model = make(season_length=season, **search).fit(
                 y[: task.initial], None if X is None else X[: task.initial]
             )

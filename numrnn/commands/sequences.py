@@ -30,8 +30,8 @@ class Samples:
 
     Attributes
     ----------
-    X : list of ndarray (n_timesteps_i, n_features), or ndarray (n_samples, n_timesteps)
-        The latter for a table in wide form whose sequences all have one length.
+    X : list of ndarray (n_timesteps_i, n_features), ndarray (n_samples, n_timesteps), or list of lists of str
+        The second for a table in wide form whose sequences all have one length, the third for words.
     names : list of str or int
         Of the sequences: those in the column of names, or the numbers of the rows, from 1.
     features : list of str
@@ -53,6 +53,7 @@ def read_samples(
     time: str | None,
     features: Sequence[str] | None,
     apart: Sequence[str] = (),
+    words: bool | None = False,
 ) -> Samples:
     """The sequences in a table.
 
@@ -67,6 +68,8 @@ def read_samples(
         Which columns; None is all that have no other meaning.
     apart : sequence of str
         Columns that are no features, such as the target.
+    words : bool or None
+        Whether the one column of features holds words. None: if it is a single one in long form, and no numbers.
 
     Raises
     ------
@@ -87,7 +90,11 @@ def read_samples(
         raise ValueError(f"{table.name} has no column left for the features")
     if id is None:
         return _wide(table, columns)
-    return _long(table, columns, id, time)
+    if words is None:
+        words = len(columns) == 1 and not table.is_numeric(columns[0])
+    if words and len(columns) > 1:
+        raise ValueError(f"words are in one column, got {len(columns)}: {', '.join(columns)}; --features says which")
+    return _long(table, columns, id, time, words)
 
 
 def _wide(table: Table, columns: list[str]) -> Samples:
@@ -112,8 +119,8 @@ def _wide(table: Table, columns: list[str]) -> Samples:
     return Samples(X, names, columns, rows)
 
 
-def _long(table: Table, columns: list[str], id: str, time: str | None) -> Samples:
-    values = np.stack([table.complete_numbers(name) for name in columns], axis=1)
+def _long(table: Table, columns: list[str], id: str, time: str | None, words: bool) -> Samples:
+    values = None if words else np.stack([table.complete_numbers(name) for name in columns], axis=1)
     groups: dict[str, list[int]] = {}
     for row, name in enumerate(table.texts(id)):
         groups.setdefault(name, []).append(row)
@@ -128,7 +135,13 @@ def _long(table: Table, columns: list[str], id: str, time: str | None) -> Sample
                 raise ValueError(
                     f"{table.name}: {table.place(first)} and {table.place(second)} of {name!r} have the same time"
                 )
-    return Samples([values[group] for group in rows], list(groups), columns, rows)
+    X: list[Any]
+    if values is None:
+        texts = table.texts(columns[0])
+        X = [[texts[row] for row in group] for group in rows]
+    else:
+        X = [values[group] for group in rows]
+    return Samples(X, list(groups), columns, rows)
 
 
 def _order(table: Table, time: str) -> Any:
@@ -153,45 +166,52 @@ def _order(table: Table, time: str) -> Any:
         raise
 
 
-def read_targets(table: Table, samples: Samples, target: str, task: str | None) -> tuple[str, NDArray[Any]]:
-    """What is to be predicted of every sequence, and whether that is a class or a number.
+def read_targets(
+    table: Table, samples: Samples, target: str, task: str | None, *, per_step: bool = False
+) -> tuple[str, Any]:
+    """What is to be predicted of every sequence or time step, and whether that is a class or a number.
 
     Parameters
     ----------
     table : Table
     samples : Samples
     target : str
-        The column; in long form all rows of a sequence have the same in it.
+        The column.
     task : {"classification", "regression"} or None
         None is "regression" for a column of numbers that are not all whole, else "classification".
+    per_step : bool, default=False
+        Whether every row has a target of its own. Else all rows of a sequence have the same.
 
     Returns
     -------
     task : str
-    y : ndarray of shape (n_samples,)
+    y : ndarray of shape (n_samples,), or list of ndarray of shape (n_timesteps_i,)
 
     Raises
     ------
     ValueError
-        If a cell is empty, no number though it must be one, or the rows of a sequence differ.
+        If a cell is empty, no number though it must be one, or the rows of a sequence differ though they must not.
     """
     numeric = table.is_numeric(target)
+    whole = numeric and bool((np.rint(table.complete_numbers(target)) == table.complete_numbers(target)).all())
     if task is None:
-        whole = not numeric or bool((np.rint(table.complete_numbers(target)) == table.complete_numbers(target)).all())
-        task = "classification" if whole else "regression"
+        task = "classification" if whole or not numeric else "regression"
     cells: NDArray[Any]
     if task == "regression":
         cells = table.complete_numbers(target)
-    elif numeric and (np.rint(table.complete_numbers(target)) == table.complete_numbers(target)).all():
+    elif whole:
         cells = table.complete_numbers(target).astype(np.int64)
     else:
         cells = np.array(table.texts(target))
+    if per_step:
+        return task, [cells[rows] for rows in samples.rows]
     for name, rows in zip(samples.names, samples.rows, strict=True):
         other = np.flatnonzero(cells[rows] != cells[rows[0]])
         if len(other):
             row = int(rows[other[0]])
             raise ValueError(
                 f"{table.name}: the target {target!r} of {name!r} is {cells[rows[0]]} in {table.place(int(rows[0]))}, "
-                f"but {cells[row]} in {table.place(row)}; a sequence has one target"
+                f"but {cells[row]} in {table.place(row)}; a sequence has one target, unless --per-step says that every "
+                "row has its own"
             )
     return task, cells[np.array([rows[0] for rows in samples.rows])]
