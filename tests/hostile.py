@@ -79,9 +79,7 @@ def arrays(draw, *fitting, numbers=NUMBERS, low=-3, high=3):
         view = view.view()
         view.flags.writeable = False
     before = room.tobytes() if dtype.kind != "O" else room.tolist()
-    return Given(
-        view, clean_of(view), lambda: (room.tobytes() if dtype.kind != "O" else room.tolist()) == before
-    )
+    return Given(view, clean_of(view), lambda: (room.tobytes() if dtype.kind != "O" else room.tolist()) == before)
 
 
 def clean_of(array: np.ndarray, dtype: Any = np.float64) -> Any:

@@ -10,10 +10,9 @@ import warnings
 
 import numpy as np
 import pytest
-from hostile import arrays, check, containers, usually
+from hostile import check, containers
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.base import clone
 
 import numrnn
 
