@@ -20,6 +20,7 @@ from sklearn.utils.validation import _check_feature_names, check_is_fitted
 from numrnn.anomaly.symbols import SymbolScorer, sequences_of
 from numrnn.anomaly.thresholds import level_by_extremes, level_by_share
 from numrnn.anomaly.windows import Reconstructions, WindowScorer
+from numrnn.devices import check_device, engine_of
 from numrnn.estimators.base import RecurrentEstimator, automatic_batch_size, network_from, network_settings
 from numrnn.estimators.validation import check_sizes_and_threads, checked_array, hidden_sizes_of
 from numrnn.forecasting.preparation import Preparation, Settings
@@ -48,6 +49,7 @@ _SHARED = (
     "max_grad_norm",
     "random_state",
     "dtype",
+    "device",
     "n_jobs",
     "verbose",
 )
@@ -119,6 +121,8 @@ class RNNAnomalyDetector(OutlierMixin, BaseEstimator):
     max_grad_norm : float or None, default=1.0
     random_state : int, RandomState instance or None, default=None
     dtype : {"float32", "float64"}, default="float32"
+    device : {"cpu", "cuda", "auto"}, default="cpu"
+        What trains, and for "forecast" and "reconstruction" what judges, as of :class:`RNNRegressor`.
     n_jobs : int or None, default=None
         Threads. Results do not depend on it.
     verbose : bool, default=False
@@ -136,6 +140,8 @@ class RNNAnomalyDetector(OutlierMixin, BaseEstimator):
     loss_curve_ : list of float
     validation_scores_ : list of float or None
     n_iter_ : int
+    device_ : {"cpu", "cuda"}
+        Where the last fit ran.
     n_parameters_ : int
 
     See Also
@@ -219,6 +225,7 @@ class RNNAnomalyDetector(OutlierMixin, BaseEstimator):
     max_grad_norm: float | None = 1.0
     random_state: int | np.random.RandomState | None = None
     dtype: Any = "float32"
+    device: str = "cpu"
     n_jobs: int | None = None
     verbose: bool = False
 
@@ -259,6 +266,7 @@ class RNNAnomalyDetector(OutlierMixin, BaseEstimator):
     def _check_parameters(self) -> tuple[int, ...]:
         """What the constraints of single parameters do not tell; the lags."""
         check_sizes_and_threads(self)
+        check_device(self.device)
         name = type(self).__name__
         lags = np.atleast_1d(np.asarray(() if self.difference is None else self.difference))
         if len(lags) and (lags.ndim != 1 or lags.dtype.kind not in "iu" or (lags < 1).any()):
@@ -314,11 +322,16 @@ class RNNAnomalyDetector(OutlierMixin, BaseEstimator):
         random, state = check_random_state(self.random_state), TrainingState()
         scorer.network = network_from(self._network_form(preparation), self.n_jobs)
         scorer.network.initialize(random)
+        settings_of_training = self._training_settings(len(windows))
+        engine = engine_of(
+            self.device, scorer.network, windows.lengths, settings_of_training["batch_size"], self.solver
+        )
         try:
             train(
                 scorer.network,
                 windows,
-                **self._training_settings(len(windows)),
+                engine=engine,
+                **settings_of_training,
                 validation=judged if self.early_stopping else None,
                 rng=random,
                 state=state,
@@ -326,9 +339,9 @@ class RNNAnomalyDetector(OutlierMixin, BaseEstimator):
         finally:
             scorer.network.workers.close()  # type: ignore[union-attr]
         self._warn_unless(state.converged or state.interrupted)
-        self._set_fitted(scorer, scorer.network, state)
-        usual = scorer.learn_usual_errors(prepared, *judged.places(0, len(judged)))
-        distances = scorer.distances(panel)
+        self._set_fitted(scorer, scorer.network, state, engine.device_name)
+        usual = scorer.learn_usual_errors(prepared, *judged.places(0, len(judged)), self.device)
+        distances = scorer.distances(panel, self.device)
         self._history: Panel | None = panel.tail(scorer.n_before)
         self._set_threshold([-steps for steps in distances], -usual[~np.isnan(usual)])
 
@@ -342,7 +355,7 @@ class RNNAnomalyDetector(OutlierMixin, BaseEstimator):
         )
         model.fit(sequences[0] if isinstance(sequences[0], str) and single else sequences)
         scorer = SymbolScorer(model)
-        self._set_fitted(scorer, model._network, model._state)
+        self._set_fitted(scorer, model._network, model._state, model.device_)
         self._kind = "one" if single else "list"
         self.n_features_in_ = 1
         scores = self._score_symbols(sequences)
@@ -357,7 +370,8 @@ class RNNAnomalyDetector(OutlierMixin, BaseEstimator):
             self._read_on(sequences[0])
         return self
 
-    def _set_fitted(self, scorer: Any, network: Any, state: TrainingState) -> None:
+    def _set_fitted(self, scorer: Any, network: Any, state: TrainingState, device: str) -> None:
+        self.device_ = device
         self._scorer, self._fitted_method = scorer, self.method
         self.loss_curve_, self.n_iter_ = state.loss_curve, state.n_iter
         self.validation_scores_ = state.validation_scores if self.early_stopping else None
@@ -483,7 +497,8 @@ class RNNAnomalyDetector(OutlierMixin, BaseEstimator):
                 return np.concatenate(samples)
             return samples[0] if single else samples
         panel, kind = self._read(X, reset=False)
-        samples = [change(part) for part in self._samples([-steps for steps in self._scorer.distances(panel)])]
+        scores = [-steps for steps in self._scorer.distances(panel, self.device)]
+        samples = [change(part) for part in self._samples(scores)]
         return self._in_container(panel, kind, samples, name)
 
     def _in_container(self, panel: Panel, kind: str, samples: list[NDArray], name: str) -> Any:
@@ -586,7 +601,7 @@ class RNNAnomalyDetector(OutlierMixin, BaseEstimator):
         if old is not None and old.container == "long":
             new = new.ordered(old.names)
         whole = new if old is None else old.joined(new)
-        distances = scorer.distances(whole)
+        distances = scorer.distances(whole, self.device)
         self._history = whole.tail(scorer.n_before)
         scores = [self._filled(-steps[len(steps) - int(n) :]) for steps, n in zip(distances, new.lengths, strict=True)]
         return new.render_beside(scores, "score")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numrnn.devices import reader_of
 from numrnn.forecasting.preparation import Preparation
 from numrnn.forecasting.series import Panel
 from numrnn.forecasting.windows import Prepared, Windows
@@ -121,23 +122,25 @@ class WindowScorer:
         first = np.full(len(lengths), self.preparation.settings.n_history - 1, dtype=np.int64)
         return first, np.maximum(lengths - (self.method == "forecast"), first)
 
-    def errors(self, prepared: Prepared, series: Rows, ends: Rows) -> Array:
+    def errors(self, prepared: Prepared, series: Rows, ends: Rows, device: str) -> Array:
         """What was observed, minus what the network says, in scaled units: a row for each window."""
         parts = []
         for begin in range(0, len(ends), _CHUNK):
             which = series[begin : begin + _CHUNK], ends[begin : begin + _CHUNK]
             if self.method == "forecast":
-                outputs = self.network.outputs(prepared.windows(*which)).astype(np.float64)
+                windows = prepared.windows(*which)
+                outputs = reader_of(device, self.network, windows).outputs(windows).astype(np.float64)
                 parts.append(prepared.targets(*which, 1)[:, 0] - outputs)
             else:
                 x, written = _write_and_read(prepared, *which)
-                outputs = self.network.outputs(Sequences.from_padded(x)).reshape(len(x), x.shape[1], -1)
+                sequences = Sequences.from_padded(x)
+                outputs = reader_of(device, self.network, sequences).outputs(sequences).reshape(*x.shape[:2], -1)
                 parts.append((written - outputs[:, x.shape[1] // 2 :].astype(np.float64)).reshape(len(x), -1))
         return np.concatenate(parts) if parts else np.zeros((0, 1))
 
-    def learn_usual_errors(self, prepared: Prepared, series: Rows, ends: Rows) -> Array:
+    def learn_usual_errors(self, prepared: Prepared, series: Rows, ends: Rows, device: str) -> Array:
         """Take the errors of these windows for the usual ones; return how unusual each of them is then."""
-        errors = self.errors(prepared, series, ends)
+        errors = self.errors(prepared, series, ends, device)
         observed = ~np.isnan(errors)
         count = np.maximum(observed.sum(axis=0), 1)
         self.location = np.where(observed, errors, 0.0).sum(axis=0) / count
@@ -152,7 +155,7 @@ class WindowScorer:
         with np.errstate(invalid="ignore"):
             return np.sqrt(np.where(observed, squares, 0.0).sum(axis=1) / observed.sum(axis=1))
 
-    def distances(self, panel: Panel) -> list[Array]:
+    def distances(self, panel: Panel, device: str) -> list[Array]:
         """How unusual each time step is, for every series (n_steps,); NaN where that cannot be said."""
         prepared = self.prepare(panel)
         first, last = self.ranges(panel.lengths)
@@ -161,7 +164,7 @@ class WindowScorer:
             distances = np.full(int(length), np.nan)
             ends = np.arange(first[number], last[number])
             if len(ends):
-                errors = self.errors(prepared, np.full(len(ends), number), ends)
+                errors = self.errors(prepared, np.full(len(ends), number), ends, device)
                 distances[ends + (self.method == "forecast")] = self._distances(errors)
                 if prepared.has_missing:
                     # A window may have no error of its last step, and yet errors of others.

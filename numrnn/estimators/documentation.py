@@ -92,8 +92,7 @@ dtype : {"float32", "float64"}, default="float32"
     Floating-point type of the network.
 device : {"cpu", "cuda", "auto"}, default="cpu"
     What trains and predicts. "cuda" is an NVIDIA GPU, with the extra ``numrnn[cuda]``, or an error; "auto" is the GPU
-    if there is one, it can do what is asked for, and there is enough work for it. A fitted estimator can be set to
-    another device.
+    if there is one and enough work for it. A fitted estimator can be set to another device.
 n_jobs : int or None, default=None
     Threads. None is one for each processor; -1 the same, -2 one fewer.
 verbose : bool, default=False

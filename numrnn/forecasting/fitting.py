@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
+from numrnn.devices import engine_of
 from numrnn.estimators.base import automatic_batch_size, network_from
 from numrnn.forecasting.calibration import ErrorPool
 from numrnn.forecasting.distributions import outputs_per_target
@@ -87,7 +88,7 @@ class Fitting(ForecasterParameters):
             train(
                 network,
                 windows,
-                **self._training_settings(len(windows)),
+                **self._training_settings(windows),
                 learning_rate=schedule if self.solver != "lbfgs" else "constant",
                 max_iter=n_epochs,
                 tol=float(self.tol) if self.solver == "lbfgs" else 0.0,
@@ -179,12 +180,16 @@ class Fitting(ForecasterParameters):
             self.n_jobs,
         )
 
-    def _training_settings(self, n_windows: int) -> dict[str, Any]:
+    def _training_settings(self, windows: Windows) -> dict[str, Any]:
+        size = automatic_batch_size(len(windows)) if isinstance(self.batch_size, str) else int(self.batch_size)
+        engine = engine_of(self.device, self._network, windows.lengths, size, self.solver)
+        self.device_ = engine.device_name
         return {
+            "engine": engine,
             "solver": self.solver,
             "learning_rate_init": float(self.learning_rate_init),
             "alpha": float(self.alpha),
-            "batch_size": automatic_batch_size(n_windows) if isinstance(self.batch_size, str) else int(self.batch_size),
+            "batch_size": size,
             "max_grad_norm": self.max_grad_norm,
             "bptt_steps": None if self.bptt_steps is None else int(self.bptt_steps),
             "rng": self._random,
@@ -195,7 +200,7 @@ class Fitting(ForecasterParameters):
         train(
             self._network,
             windows,
-            **self._training_settings(len(windows)),
+            **self._training_settings(windows),
             learning_rate=self.learning_rate,
             max_iter=int(self.max_iter),
             tol=float(self.tol),
@@ -214,4 +219,12 @@ class Fitting(ForecasterParameters):
 
     @property
     def _predictor(self) -> Predictor:
-        return Predictor(self._network, self._preparation, self.loss, self._levels, int(self.n_paths), self._path_seed)
+        return Predictor(
+            self._network,
+            self._preparation,
+            self.loss,
+            self._levels,
+            int(self.n_paths),
+            self._path_seed,
+            self.device,
+        )

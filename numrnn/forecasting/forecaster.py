@@ -100,6 +100,8 @@ class RNNForecaster(Prediction, Continuation, Keeping):
     random_state : int, RandomState instance or None, default=None
     dtype : {"float32", "float64"}, default="float32"
         Of the network.
+    device : {"cpu", "cuda", "auto"}, default="cpu"
+        What trains and predicts, as of :class:`RNNRegressor`.
     n_jobs : int or None, default=None
         Threads. Results do not depend on it.
     verbose : bool, default=False
@@ -118,6 +120,8 @@ class RNNForecaster(Prediction, Continuation, Keeping):
         Minus the loss of the windows held out, with `early_stopping`.
     n_iter_ : int
         Epochs.
+    device_ : {"cpu", "cuda"}
+        Where the last fit ran.
     n_windows_ : int
         Windows trained on.
     n_parameters_ : int

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numrnn.devices import reader_of
 from numrnn.forecasting.calibration import ErrorPool, corrections
 from numrnn.forecasting.distributions import POINT_LOSSES, Distribution, distribution
 from numrnn.forecasting.preparation import Preparation
@@ -43,6 +44,8 @@ class Predictor:
         Sample paths that make a quantile.
     seed : int
         Of these paths.
+    device : str
+        Where the network is computed.
     """
 
     network: Network
@@ -51,6 +54,10 @@ class Predictor:
     levels: Array
     n_paths: int
     seed: int
+    device: str = "cpu"
+
+    def _outputs(self, sequences: Sequences) -> Array:
+        return reader_of(self.device, self.network, sequences).outputs(sequences).astype(np.float64)
 
     def raw(self, prepared: Prepared, series: Rows, ends: Rows, steps: int) -> Array:
         """Raw outputs for the steps after the origins (n_origins, steps, n_targets, n_raw).
@@ -60,7 +67,7 @@ class Predictor:
         """
         settings, shape = self.preparation.settings, (len(ends), -1, prepared.panel.n_targets)
         if steps <= settings.block:
-            outputs = self.network.outputs(prepared.windows(series, ends)).astype(np.float64)
+            outputs = self._outputs(prepared.windows(series, ends))
             return outputs.reshape(len(ends), settings.block, shape[2], -1)[:, :steps]
         levels = self.roll(prepared, series, ends, steps, lambda one: one.point())
         baselines = prepared.baselines(series, ends, steps)
@@ -118,7 +125,7 @@ class Predictor:
                 x[..., preparation.n_target_columns :] = prepared.rows[rows, preparation.n_target_columns :]
                 seen = levels[:, end - window - settings.n_lost : end]
                 preparation.write_targets(x, seen, missing[:, end - window : end], chosen)
-                raw = self.network.outputs(Sequences.from_padded(x)).astype(np.float64)
+                raw = self._outputs(Sequences.from_padded(x))
                 scaled = choose(self.distribution(raw.reshape(len(last), block, n_targets, -1), chosen))
                 for h in range(1, block + 1):
                     difference = location[:, 0] + scale[:, 0] * scaled[:, h - 1]

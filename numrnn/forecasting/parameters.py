@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from numrnn.devices import check_device
 from numrnn.estimators.base import RecurrentEstimator
 from numrnn.forecasting.calibration import ErrorPool
 from numrnn.forecasting.distributions import POINT_LOSSES
@@ -45,6 +46,7 @@ _SHARED = (
     "bptt_steps",
     "random_state",
     "dtype",
+    "device",
     "n_jobs",
     "verbose",
 )
@@ -136,6 +138,7 @@ class ForecasterParameters(_Fitted, BaseEstimator):
     bptt_steps: int | None = None
     random_state: int | np.random.RandomState | None = None
     dtype: Any = "float32"
+    device: str = "cpu"
     n_jobs: int | None = None
     verbose: bool = False
 
@@ -183,6 +186,7 @@ class ForecasterParameters(_Fitted, BaseEstimator):
                 "more than "
                 f"1 step, whose intervals are those of sample paths; got {self.calibration_fraction!r}"
             )
+        check_device(self.device)
         if self.loss != "quantile":
             return np.zeros(0)
         levels = np.asarray(self.quantile_levels, dtype=np.float64)

@@ -134,7 +134,8 @@ def train(
     if solver == "lbfgs":
         if not isinstance(data, TrainingData):
             everything, rows, of_rows = data.part(0, len(data))
-            data = TrainingData(everything, rows, of_rows, None)
+            starts = np.cumsum(everything.lengths) - everything.lengths
+            data = TrainingData(everything, rows, of_rows, starts if network.pooling is None else None)
         if early_stopping or incremental:
             raise ValueError("the solver 'lbfgs' offers neither early_stopping nor incremental training")
         return _train_lbfgs(network, data, engine, state, alpha, max_iter, tol, bptt_steps, rng, verbose)
