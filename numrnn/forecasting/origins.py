@@ -18,6 +18,7 @@ from numrnn.forecasting.preparation import Preparation
 from numrnn.forecasting.windows import Prepared
 from numrnn.network import Network
 from numrnn.packing import Sequences
+from numrnn.seq2seq import EncoderDecoder, PairBatch
 
 __all__ = ["Predictor"]
 
@@ -34,7 +35,7 @@ class Predictor:
 
     Attributes
     ----------
-    network : Network
+    network : Network or EncoderDecoder
     preparation : Preparation
     loss : str
     levels : ndarray of shape (n_levels,)
@@ -45,7 +46,7 @@ class Predictor:
         Of these paths.
     """
 
-    network: Network
+    network: Network | EncoderDecoder
     preparation: Preparation
     loss: str
     levels: Array
@@ -60,11 +61,19 @@ class Predictor:
         """
         settings, shape = self.preparation.settings, (len(ends), -1, prepared.panel.n_targets)
         if steps <= settings.block:
-            outputs = self.network.outputs(prepared.windows(series, ends)).astype(np.float64)
+            outputs = self._outputs(prepared.read(series, ends))
             return outputs.reshape(len(ends), settings.block, shape[2], -1)[:, :steps]
         levels = self.roll(prepared, series, ends, steps, lambda one: one.point())
         baselines = prepared.baselines(series, ends, steps)
         return self.scaled(series, levels - baselines)[..., np.newaxis]
+
+    def _outputs(self, read: Sequences | PairBatch) -> Array:
+        """Raw outputs, those of one origin after those of the other."""
+        if isinstance(read, PairBatch):
+            assert isinstance(self.network, EncoderDecoder)
+            return self.network.outputs_of(read).astype(np.float64)
+        assert isinstance(self.network, Network)
+        return self.network.outputs(read).astype(np.float64)
 
     def scaled(self, series: Rows, differences: Array) -> Array:
         location, scale = self.preparation.location[series], self.preparation.scale[series]
@@ -118,7 +127,7 @@ class Predictor:
                 x[..., preparation.n_target_columns :] = prepared.rows[rows, preparation.n_target_columns :]
                 seen = levels[:, end - window - settings.n_lost : end]
                 preparation.write_targets(x, seen, missing[:, end - window : end], chosen)
-                raw = self.network.outputs(Sequences.from_padded(x)).astype(np.float64)
+                raw = self._outputs(prepared.read(chosen, last + number * block, Sequences.from_padded(x)))
                 scaled = choose(self.distribution(raw.reshape(len(last), block, n_targets, -1), chosen))
                 for h in range(1, block + 1):
                     difference = location[:, 0] + scale[:, 0] * scaled[:, h - 1]

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from numrnn.dropout import drop
 from numrnn.embedding import Embedding
 from numrnn.heads import Head
+from numrnn.kernels.cpu.likelihoods import LIKELIHOODS
 from numrnn.kernels.cpu.losses import weight_penalty
 from numrnn.kernels.equations import CELLS
 from numrnn.packing import Sequences
@@ -27,6 +28,7 @@ _TARGET_TABLE = "target_embedding_0"
 # Batches are cut so that what the recurrent layers and the attention keep stays near these numbers of bytes.
 _INFERENCE_BYTES = 2**27
 _TRAINING_BYTES = 2**30
+_LOSSES_OF_VALUES = ("squared_error", "absolute_error", "huber", *LIKELIHOODS)
 # Rows whose probabilities are computed at once.
 _AT_ONCE = 256
 
@@ -37,7 +39,7 @@ class PairBatch(NamedTuple):
     Attributes
     ----------
     sources, targets : Sequences
-        Ids are one column of the network's type.
+        Ids are one column of the network's type. A network with `decoder_inputs` has these in the place of targets.
     """
 
     sources: Sequences
@@ -76,6 +78,15 @@ class EncoderDecoder:
     target : {"ids", "values"}
     target_size : int
         Number of ids, without the symbol that ends a target, which is the one after them; or of columns.
+    decoder_inputs : int or None, default=None
+        Columns of what the decoder reads at every step, where this is given and does not come from the targets: no
+        output is read again, so that all steps are one pass in training and in use. For targets that are values. None:
+        the decoder reads its targets, one step later.
+    loss : str or None, default=None
+        One of `LOSS_NAMES` for targets that are values; None is "squared_error". Losses with several raw outputs for a
+        target need `decoder_inputs`.
+    quantile_levels : tuple of float, default=()
+        For the loss "quantile".
     encoder_sizes, decoder_sizes : tuple of int
         Units of each layer.
     bidirectional : bool, default=True
@@ -103,6 +114,7 @@ class EncoderDecoder:
     Attributes
     ----------
     parameters, gradient : Parameters
+    loss_name : str
     sampling_share : float
         Share of the decoder's inputs in training that are its own predictions (Bengio et al., 2015).
     end_id : int
@@ -120,6 +132,9 @@ class EncoderDecoder:
         source_size: int,
         target: str,
         target_size: int,
+        decoder_inputs: int | None = None,
+        loss: str | None = None,
+        quantile_levels: tuple[float, ...] = (),
         encoder_sizes: tuple[int, ...],
         decoder_sizes: tuple[int, ...],
         bidirectional: bool = True,
@@ -143,6 +158,9 @@ class EncoderDecoder:
         self.source_size = int(source_size)
         self.target = target
         self.target_size = int(target_size)
+        self.decoder_inputs = None if decoder_inputs is None else int(decoder_inputs)
+        self.loss_name = ("cross_entropy" if target == "ids" else "squared_error") if loss is None else loss
+        self.quantile_levels = tuple(float(level) for level in quantile_levels)
         self.encoder_sizes = tuple(int(size) for size in encoder_sizes)
         self.decoder_sizes = tuple(int(size) for size in decoder_sizes)
         self.bidirectional = bool(bidirectional)
@@ -167,7 +185,7 @@ class EncoderDecoder:
         self.sampling_share = 0.0
         self.takes_ids = target == "ids"
         self.end_id = self.target_size
-        self.n_outputs = self.target_size + 1 if self.takes_ids else self.target_size
+        self.n_outputs = self.target_size + 1 if self.takes_ids else self.target_size * self._outputs_per_target()
         threads = Workers() if workers is None else workers
 
         reads = source != "vector"
@@ -199,7 +217,7 @@ class EncoderDecoder:
         self.decoder = Decoder(
             cell,
             self.decoder_sizes,
-            input_size=self.target_embedding if self.takes_ids else self.target_size,
+            input_size=self.target_embedding if self.takes_ids else self._target_columns,
             summary_size=self._state_size if reads else self.source_size,
             state_size=self._state_size,
             readout_size=self.readout_size,
@@ -213,10 +231,11 @@ class EncoderDecoder:
             workers=threads,
         )
         self.head = Head(
-            "cross_entropy" if self.takes_ids else "squared_error",
+            self.loss_name,
             self.readout_size,
             self.n_outputs,
             label_smoothing=self.label_smoothing,
+            quantile_levels=self.quantile_levels,
             dtype=self.dtype,
             workers=threads,
         )
@@ -256,6 +275,16 @@ class EncoderDecoder:
             raise ValueError("a source that is one vector has no encoder: attention must be None, encoder_sizes ()")
         if self.target != "ids" and self.tied_embeddings:
             raise ValueError("tied_embeddings are for targets that are ids")
+        if self.target == "ids" and self.decoder_inputs is not None:
+            raise ValueError(f"decoder_inputs are for targets that are values, got {self.decoder_inputs} for ids")
+        losses = ("cross_entropy",) if self.target == "ids" else _LOSSES_OF_VALUES
+        if self.loss_name not in losses:
+            raise ValueError(f"loss must be one of {losses} for targets that are {self.target}, got {self.loss_name!r}")
+        if self.loss_name in LIKELIHOODS and self.decoder_inputs is None:
+            raise ValueError(
+                f"loss={self.loss_name!r} has several raw outputs for a target, of which none can be the next input: "
+                "it needs decoder_inputs"
+            )
         if self.dtype not in (np.dtype("float32"), np.dtype("float64")):
             raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")
         for name in ("encoder_sizes", "decoder_sizes"):
@@ -270,6 +299,8 @@ class EncoderDecoder:
         for name in ("source_size", "target_size", "attention_size", "readout_size", "n_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.decoder_inputs is not None and self.decoder_inputs < 1:
+            raise ValueError(f"decoder_inputs must be at least 1 or None, got {self.decoder_inputs}")
         if self.attention == "multihead" and self.attention_size % self.n_heads:
             raise ValueError(
                 f"n_heads must divide attention_size, got {self.n_heads} heads and {self.attention_size} units"
@@ -279,6 +310,18 @@ class EncoderDecoder:
                 f"readout_size must be target_embedding with tied_embeddings, got {self.readout_size} and "
                 f"{self.target_embedding}"
             )
+
+    def _outputs_per_target(self) -> int:
+        if self.loss_name not in LIKELIHOODS:
+            return 1
+        return LIKELIHOODS[self.loss_name].outputs_per_target or max(len(self.quantile_levels), 1)
+
+    @property
+    def _target_columns(self) -> int:
+        """Columns of `PairBatch.targets`."""
+        if self.takes_ids:
+            return 1
+        return self.target_size if self.decoder_inputs is None else self.decoder_inputs
 
     @property
     def _source_table(self) -> Embedding | None:
@@ -305,11 +348,13 @@ class EncoderDecoder:
     def _form(self) -> dict[str, Any]:
         """The arguments that this network was made with."""
         names = (
-            "cell", "source", "source_size", "target", "target_size", "encoder_sizes", "decoder_sizes", "bidirectional",
-            "attention", "n_heads", "attention_size", "source_embedding", "target_embedding", "readout_size",
-            "input_feeding", "tied_embeddings", "dropout", "input_dropout", "output_dropout", "label_smoothing",
+            "cell", "source", "source_size", "target", "target_size", "decoder_inputs", "quantile_levels",
+            "encoder_sizes", "decoder_sizes", "bidirectional", "attention", "n_heads", "attention_size",
+            "source_embedding", "target_embedding", "readout_size", "input_feeding", "tied_embeddings", "dropout",
+            "input_dropout", "output_dropout", "label_smoothing",
         )  # fmt: skip
-        return {name: getattr(self, name) for name in names} | {"dtype": self.dtype.name, "workers": self.workers}
+        form = {name: getattr(self, name) for name in names}
+        return form | {"loss": self.loss_name, "dtype": self.dtype.name, "workers": self.workers}
 
     def __getstate__(self) -> tuple[dict[str, Any], NDArray]:
         return self._form(), self.parameters.flat
@@ -359,6 +404,8 @@ class EncoderDecoder:
         ndarray
             int64 (n_tokens + n_sequences,): the ids of each target, and the end; or the rows of the targets.
         """
+        if self.decoder_inputs is not None:
+            raise ValueError("what a network with decoder_inputs should put out is not in its targets")
         rows = targets.rows()
         if not self.takes_ids:
             return np.ascontiguousarray(targets.values[rows])
@@ -367,7 +414,10 @@ class EncoderDecoder:
         return expected
 
     def _inputs(self, targets: Sequences) -> Sequences:
-        """What the decoder reads: the targets, one step later."""
+        """What the decoder reads: the targets, one step later, or what is given in their place; an array of its own."""
+        if self.decoder_inputs is not None:
+            starts = np.cumsum(targets.lengths) - targets.lengths
+            return Sequences(targets.values[targets.rows()], starts, targets.lengths)
         if self.takes_ids:
             lengths = targets.lengths + 1
             starts = np.cumsum(lengths) - lengths
@@ -449,7 +499,8 @@ class EncoderDecoder:
         ----------
         batch : PairBatch
         expected : ndarray
-            As the method `expected` makes it of the targets.
+            As the method `expected` makes it of the targets; with `decoder_inputs` the targets of all steps, sequence
+            after sequence, in the columns that the loss takes, NaN where one is missing.
         weights : ndarray of float64, shape (n_rows,), or None
         """
         expected, weights = self._check(batch, expected, weights)
@@ -754,6 +805,8 @@ class EncoderDecoder:
         self._check_sources(sources)
         if self.target != target:
             raise ValueError(f"this is for targets that are {target}, got a network for {self.target}")
+        if self.decoder_inputs is not None:
+            raise ValueError("a network with decoder_inputs does not read what it writes: see outputs_of")
         lengths = np.ascontiguousarray(lengths, dtype=np.int64)
         if lengths.shape != (len(sources),) or (lengths < 0).any():
             raise ValueError(f"expected one length, not negative, for each of {len(sources)} sources, got {lengths}")
@@ -792,9 +845,8 @@ class EncoderDecoder:
 
     def outputs_of(self, batch: PairBatch) -> NDArray:
         """Raw outputs for the rows of `expected`, the decoder reading the targets: (n_rows, n_outputs)."""
-        expected = self.expected(batch.targets)
-        self._check(batch, expected, None)
-        outputs = np.empty((len(expected), self.n_outputs), dtype=self.dtype)
+        self._check_batch(batch)
+        outputs = np.empty((self._n_expected(batch.targets), self.n_outputs), dtype=self.dtype)
         for _, rows, run in self._passes(batch):
             outputs[rows][self._rows(run)] = self.head.outputs(self._head_view(self.parameters), run.decoded.features)
         return outputs
@@ -808,8 +860,7 @@ class EncoderDecoder:
         """
         if self.attention is None:
             raise ValueError("attention_weights need a network with attention")
-        expected = self.expected(batch.targets)
-        self._check(batch, expected, None)
+        self._check_batch(batch)
         maps: list[NDArray] = []
         for part, _, run in self._passes(batch):
             table, weights = self._rows(run), run.decoded.weights
@@ -854,10 +905,9 @@ class EncoderDecoder:
         if self.encoder is None and not (sources.lengths == 1).all():
             raise ValueError("a source that is one vector must be a sequence of one row")
 
-    def _check(self, batch: PairBatch, expected: NDArray, weights: NDArray | None) -> tuple[NDArray, NDArray]:
+    def _check_batch(self, batch: PairBatch) -> None:
         self._check_sources(batch.sources)
-        values = batch.targets.values
-        columns = 1 if self.takes_ids else self.target_size
+        values, columns = batch.targets.values, self._target_columns
         if values.ndim != 2 or values.shape[1] != columns or values.dtype != self.dtype:
             raise ValueError(
                 f"expected targets of {columns} columns in {self.dtype}, got an array of shape {values.shape} in "
@@ -865,8 +915,11 @@ class EncoderDecoder:
             )
         if len(batch.sources) != len(batch.targets):
             raise ValueError(f"got {len(batch.sources)} sources, but {len(batch.targets)} targets")
+
+    def _check(self, batch: PairBatch, expected: NDArray, weights: NDArray | None) -> tuple[NDArray, NDArray]:
+        self._check_batch(batch)
         n_rows = self._n_expected(batch.targets)
-        shape = (n_rows,) if self.takes_ids else (n_rows, self.target_size)
+        shape = (n_rows,) if self.takes_ids else (n_rows, self.head.n_target_columns)
         dtype = np.dtype(np.int64) if self.takes_ids else self.dtype
         if expected.shape != shape or expected.dtype != dtype:
             raise ValueError(f"expected outputs of shape {shape} in {dtype}, got {expected.shape} in {expected.dtype}")
