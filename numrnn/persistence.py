@@ -47,7 +47,6 @@ from numrnn.network import Network
 from numrnn.seq2seq import EncoderDecoder
 from numrnn.training.checkpoint import checkpoint, resume
 from numrnn.training.loop import TrainingState
-from numrnn.workers import Workers
 
 __all__ = ["ModelFileError", "load", "save"]
 
@@ -398,7 +397,7 @@ def _rebuild(metadata: Mapping[str, str], tensors: Mapping[str, NDArray]) -> Any
     others = (_TENSOR_OF_PARAMETER, _TENSOR_OF_TRAINING)
     weights = {key: tensor for key, tensor in tensors.items() if not key.startswith(others)}
     # Compared with the tensors that are there before anything of the size that the settings claim is allocated.
-    if not _may_fit(model, description["network"], weights):
+    if not _may_fit(description["network"], weights):
         raise ModelFileError("the shapes of its tensors do not fit the network that it describes")
     if isinstance(model, _WITH_STATE):
         model._from_state(
@@ -436,7 +435,7 @@ def _restore_attributes(model: Any, attributes: dict[str, Any]) -> None:
         setattr(model, key, value)
 
 
-def _network_of(settings: dict[str, Any], tensors: Mapping[str, NDArray], n_jobs: int | None) -> Network:
+def _network_of(settings: dict[str, Any], tensors: Mapping[str, NDArray], n_jobs: int | None) -> Any:
     """The network that is described, with these parameters."""
     network = network_from(settings, n_jobs)
     _fill(network, tensors)
@@ -464,8 +463,7 @@ def _restore_network(model: Any, settings: dict[str, Any], tensors: Mapping[str,
 
 
 def _restore_encoder_decoder(model: RNNSeq2Seq, settings: dict[str, Any], tensors: Mapping[str, NDArray]) -> None:
-    form: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    network = EncoderDecoder(**form, workers=Workers(model.n_jobs))
+    network = network_from(settings, model.n_jobs)
     of_sides = [(side.form, side.size) for side in (model._source, model._target)]
     if of_sides != [(network.source, network.source_size), (network.target, network.target_size)]:
         raise ModelFileError("the network that it describes does not fit its vocabularies")
@@ -483,9 +481,9 @@ def _form_by_attributes(model: Any) -> tuple[int, int, tuple, bool]:
     return n_outputs, model._input_size, model._embeddings, model._per_step
 
 
-def _may_fit(model: Any, settings: dict[str, Any], weights: Mapping[str, NDArray]) -> bool:
+def _may_fit(settings: dict[str, Any], weights: Mapping[str, NDArray]) -> bool:
     """Whether a network of these settings is at most as large as the tensors say."""
-    if not isinstance(model, RNNSeq2Seq):
+    if "decoder_sizes" not in settings:
         return _claimed_sizes(settings) == _sizes_of_tensors(settings, weights)
     claimed = [value for value in settings.values() if isinstance(value, int)]
     layers = [*settings["encoder_sizes"], *settings["decoder_sizes"]]

@@ -49,7 +49,7 @@ def make_batch(network, source_lengths, target_lengths):
         source_lengths = [1] * len(target_lengths)
     return PairBatch(
         make_side(network.source, network.source_size, source_lengths, network.dtype, 2),
-        make_side(network.target, network.target_size, target_lengths, network.dtype, 3),
+        make_side(network.target, network.decoder_inputs or network.target_size, target_lengths, network.dtype, 3),
     )
 
 
@@ -84,6 +84,8 @@ class Reference:
         target = np.asarray(target, dtype=np.float64)
         if self.network.takes_ids:
             inputs = self.table[[self.network.end_id, *target[:, 0].astype(int)]]
+        elif self.network.decoder_inputs is not None:
+            inputs = target
         else:
             inputs = np.concatenate([np.zeros((1, target.shape[1])), target[:-1]])[: len(target)]
         return oracle.seq2seq.follow(self.form, self.parameters, *self.read(source), inputs)

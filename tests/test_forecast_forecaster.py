@@ -17,6 +17,7 @@ from numrnn import RNNForecaster
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 QUICK = {"window_length": 6, "max_iter": 3, "batch_size": 32, "random_state": 0, "n_jobs": 1}
+STRATEGIES = ["direct", "recursive", "encoder_decoder"]
 LOSSES = ["squared_error", "absolute_error", "huber", "quantile", "gaussian", "student_t", "negative_binomial"]
 
 
@@ -34,12 +35,12 @@ def quick(**changes):
 def test_a_network_that_says_nothing_is_the_seasonal_naive_forecast(rng):
     """With all parameters zero the scaled difference is 0: the forecast is the season before, plus the mean change."""
     y = series(rng)
-    for strategy in ("direct", "recursive"):
+    for strategy in ("direct", "recursive", "encoder_decoder"):
         model = quick(difference=7, horizon=10, strategy=strategy, calibration_fraction=0).fit(y)
         model._network.parameters.flat[:] = 0
         drift = (y[7:] - y[:-7]).mean()
         np.testing.assert_allclose(model.location_, [[drift]])
-        seasons = np.array([1] * 7 + ([1] if strategy == "direct" else [2]) * 3)
+        seasons = np.array([1] * 7 + ([2] if strategy == "recursive" else [1]) * 3)
         np.testing.assert_allclose(model.predict(), [*y[-7:], *y[-7:-4]] + seasons * drift, rtol=1e-6)
 
 
@@ -69,9 +70,10 @@ def test_recursion_is_forecasting_one_step_and_taking_it_for_observed(changes, n
     np.testing.assert_allclose(at_once, one_by_one, rtol=1e-9)
 
 
-def test_beyond_the_horizon_forecasts_are_taken_for_observed(rng):
+@pytest.mark.parametrize("strategy", ["direct", "encoder_decoder"])
+def test_beyond_the_horizon_forecasts_are_taken_for_observed(strategy, rng):
     y = series(rng)
-    model = quick(horizon=4, difference=1, dtype="float64").fit(y)
+    model = quick(horizon=4, difference=1, strategy=strategy, dtype="float64").fit(y)
     at_once = model.predict(10)
     first = model.predict()
     second = model.update(first).predict()
@@ -79,7 +81,7 @@ def test_beyond_the_horizon_forecasts_are_taken_for_observed(rng):
     np.testing.assert_allclose(at_once, np.concatenate([first, second, third]), rtol=1e-9)
 
 
-@pytest.mark.parametrize("strategy", ["direct", "recursive"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("horizon", [1, 5])
 def test_known_covariates_of_the_future_are_used(strategy, horizon, rng):
     X = rng.normal(size=(500, 1))
@@ -130,7 +132,7 @@ def test_a_list_of_one_series_is_that_series_and_series_of_any_length_share_a_ne
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("strategy", ["direct", "recursive"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("n_targets", [None, 2])
 def test_every_loss_gives_points_quantiles_intervals_and_samples(loss, strategy, n_targets, rng):
     y = np.rint(series(rng, n_targets=n_targets))
@@ -282,7 +284,10 @@ def test_update_that_cannot_be_used_changes_nothing(rng):
 
 
 # ---------------------------------------------------------------------------------------------------------- backtests
-@pytest.mark.parametrize("changes", [{}, {"strategy": "recursive"}, {"loss": "gaussian"}, {"loss": "quantile"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"strategy": "recursive"}, {"loss": "gaussian"}, {"loss": "quantile"}, {"strategy": "encoder_decoder"}],
+)
 def test_backtest_is_fitting_once_and_updating(changes, rng):
     y = [series(rng, 130), series(rng, 120)]
     X = [rng.normal(size=(len(one), 1)) for one in y]
@@ -367,10 +372,13 @@ def test_learns_a_season(rng):
     assert np.abs(forecast - y[228:]).max() < 0.15
 
 
-def test_memory_of_training_grows_by_less_than_twice_the_series(rng):
+@pytest.mark.parametrize("strategy", ["direct", "encoder_decoder"])
+def test_memory_of_training_grows_by_less_than_twice_the_series(strategy, rng):
     """What a minibatch takes is the same for both; windows as copies would take 300 times the series."""
     y = rng.normal(size=16_000)
-    model = quick(window_length=300, hidden_layer_sizes=(1,), max_iter=1, batch_size=64, calibration_fraction=0)
+    model = quick(
+        strategy=strategy, window_length=300, hidden_layer_sizes=(1,), max_iter=1, batch_size=64, calibration_fraction=0
+    )
 
     def peak(series):
         tracemalloc.start()

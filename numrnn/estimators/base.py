@@ -51,6 +51,7 @@ from numrnn.estimators.validation import (
 )
 from numrnn.network import Network
 from numrnn.packing import Sequences
+from numrnn.seq2seq import EncoderDecoder
 from numrnn.training.loop import Scorer, TrainingState, train
 from numrnn.training.schedules import SCHEDULES
 from numrnn.training.solvers import SOLVERS
@@ -83,15 +84,16 @@ def automatic_batch_size(n_samples: int) -> int:
     return min(max(math.isqrt(n_samples), 8), _LARGEST_AUTOMATIC_BATCH)
 
 
-def network_settings(network: Network) -> dict[str, Any]:
+def network_settings(network: Network | EncoderDecoder) -> dict[str, Any]:
     """What has to be known of a network, beside its parameters, to build it again; in terms of JSON."""
     return {key: _lists(value) for key, value in network._form().items() if key != "workers"}
 
 
-def network_from(settings: dict[str, Any], n_jobs: int | None) -> Network:
-    """A network of the form that `network_settings` describes."""
+def network_from(settings: dict[str, Any], n_jobs: int | None) -> Any:
+    """A network of the form that `network_settings` describes: a `Network`, or with a decoder an `EncoderDecoder`."""
     form: dict[str, Any] = {key: _tuples(value) for key, value in settings.items()}
-    return Network(**form, workers=Workers(n_jobs))
+    kind: Any = EncoderDecoder if "decoder_sizes" in form else Network
+    return kind(**form, workers=Workers(n_jobs))
 
 
 def _lists(value: Any) -> Any:

@@ -162,27 +162,44 @@ class Fitting(ForecasterParameters):
         return first, training_end, validation, (np.maximum(calibration[0], first), end)
 
     def _build_network(self, preparation: Preparation, n_levels: int) -> Any:
-        block = preparation.settings.block
-        raw = outputs_per_target(self.loss, np.zeros(n_levels))
-        return network_from(
-            {
-                "cell": f"rnn_{self.activation}" if self.cell == "rnn" else self.cell,
+        settings = preparation.settings
+        sizes = [int(size) for size in np.atleast_1d(np.asarray(self.hidden_layer_sizes))]
+        form: dict[str, Any] = {
+            "cell": f"rnn_{self.activation}" if self.cell == "rnn" else self.cell,
+            "bidirectional": bool(self.bidirectional),
+            "dropout": float(self.dropout),
+            "loss": self.loss,
+            "quantile_levels": [float(level) for level in self.quantile_levels] if self.loss == "quantile" else [],
+            "dtype": np.dtype(self.dtype).name,
+        }
+        if settings.decoder:
+            form |= {
+                "source": "values",
+                "source_size": preparation.n_features,
+                "target": "values",
+                "target_size": preparation.n_targets,
+                "decoder_inputs": preparation.n_ahead,
+                "encoder_sizes": sizes,
+                "decoder_sizes": sizes,
+                "source_embedding": 1,
+                "target_embedding": 1,
+                "attention": self.attention,
+                "n_heads": int(self.n_heads) if self.attention == "multihead" else 1,
+            }
+        else:
+            raw = outputs_per_target(self.loss, np.zeros(n_levels))
+            form |= {
                 "input_size": preparation.n_features,
-                "hidden_sizes": [int(size) for size in np.atleast_1d(np.asarray(self.hidden_layer_sizes))],
-                "n_outputs": block * preparation.n_targets * raw,
-                "bidirectional": bool(self.bidirectional),
+                "hidden_sizes": sizes,
+                "n_outputs": settings.block * preparation.n_targets * raw,
                 "pooling": "last",
-                "dropout": float(self.dropout),
-                "loss": self.loss,
-                "quantile_levels": [float(level) for level in self.quantile_levels] if self.loss == "quantile" else [],
-                "dtype": np.dtype(self.dtype).name,
-            },
-            self.n_jobs,
-        )
+            }
+        return network_from(form, self.n_jobs)
 
     def _training_settings(self, windows: Windows) -> dict[str, Any]:
         size = automatic_batch_size(len(windows)) if isinstance(self.batch_size, str) else int(self.batch_size)
-        engine = engine_of(self.device, self._network, windows.lengths, size, self.solver)
+        device = "cpu" if self.strategy == "encoder_decoder" else self.device
+        engine = engine_of(device, self._network, windows.lengths, size, self.solver)
         self.device_ = engine.device_name
         return {
             "engine": engine,

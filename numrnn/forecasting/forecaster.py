@@ -31,9 +31,15 @@ class RNNForecaster(Prediction, Continuation, Keeping):
         Steps ahead that the forecaster is made for.
     window_length : int, default=24
         Time steps that the network reads before a forecast.
-    strategy : {"direct", "recursive"}, default="direct"
+    strategy : {"direct", "recursive", "encoder_decoder"}, default="direct"
         "direct": the network forecasts all steps of the horizon at once. "recursive": it forecasts one step, which is
-        then read as if it had been observed, for the next one.
+        then read as if it had been observed, for the next one. "encoder_decoder": a second network begins with what
+        the first one has read, and goes through the steps of the horizon [2]_; it reads what is known of each of them
+        beforehand, and never its own forecasts.
+    attention : {"additive", "multiplicative", "multihead"} or None, default=None
+        With "encoder_decoder": how the decoder looks back at each step of the window, see `RNNSeq2Seq`.
+    n_heads : int, default=4
+        For ``attention="multihead"``; they must divide the units of the last layer.
     loss : {"squared_error", "absolute_error", "huber", "quantile", "gaussian", "student_t", "negative_binomial"}, \
             default="squared_error"
         The first three make forecasts of a point; their intervals come from errors on a held-out part of the series.
@@ -101,7 +107,7 @@ class RNNForecaster(Prediction, Continuation, Keeping):
     dtype : {"float32", "float64"}, default="float32"
         Of the network.
     device : {"cpu", "cuda", "auto"}, default="cpu"
-        What trains and predicts, as of :class:`RNNRegressor`.
+        What trains and predicts, as of :class:`RNNRegressor`. "encoder_decoder" runs on the CPU.
     n_jobs : int or None, default=None
         Threads. Results do not depend on it.
     verbose : bool, default=False
@@ -143,6 +149,8 @@ class RNNForecaster(Prediction, Continuation, Keeping):
     ----------
     .. [1] Salinas, D., Flunkert, V., Gasthaus, J. and Januschowski, T. (2020). DeepAR: probabilistic forecasting with
        autoregressive recurrent networks. International Journal of Forecasting 36, 1181-1191.
+    .. [2] Wen, R., Torkkola, K., Narayanaswamy, B. and Madeka, D. (2017). A multi-horizon quantile recurrent
+       forecaster. NeurIPS time series workshop. arXiv:1711.11053.
 
     Examples
     --------

@@ -84,12 +84,21 @@ class Keeping(ForecasterParameters):
         self.location_, self.scale_ = preparation.location, preparation.scale
         shape = (self.n_series_, self.n_targets_)
         history = self._history
+        settings = preparation.settings
+        if settings.decoder:
+            sizes = network.source_size, network.decoder_inputs, network.target_size
+            fits = sizes == (preparation.n_features, preparation.n_ahead, self.n_targets_)
+        else:
+            fits = (
+                network.input_size == preparation.n_features
+                and network.n_target_columns % (settings.block * self.n_targets_) == 0
+            )
         if not (
-            preparation.n_features == network.input_size
+            fits
+            and network.loss_name == self.loss
             and shape == preparation.scale.shape == history.before.shape
             and len(history.forms) == len(history.names) == len(history) == self.n_series_
             and history.values.shape == (int(history.lengths.sum()), self.n_targets_)
-            and network.n_target_columns % (preparation.settings.block * self.n_targets_) == 0
         ):
             raise ValueError("its parts do not fit together")
         self._network = network

@@ -19,6 +19,7 @@ from numrnn.forecasting.preparation import Preparation
 from numrnn.forecasting.windows import Prepared
 from numrnn.network import Network
 from numrnn.packing import Sequences
+from numrnn.seq2seq import EncoderDecoder, PairBatch
 
 __all__ = ["Predictor"]
 
@@ -35,7 +36,7 @@ class Predictor:
 
     Attributes
     ----------
-    network : Network
+    network : Network or EncoderDecoder
     preparation : Preparation
     loss : str
     levels : ndarray of shape (n_levels,)
@@ -48,16 +49,13 @@ class Predictor:
         Where the network is computed.
     """
 
-    network: Network
+    network: Network | EncoderDecoder
     preparation: Preparation
     loss: str
     levels: Array
     n_paths: int
     seed: int
     device: str = "cpu"
-
-    def _outputs(self, sequences: Sequences) -> Array:
-        return reader_of(self.device, self.network, sequences).outputs(sequences).astype(np.float64)
 
     def raw(self, prepared: Prepared, series: Rows, ends: Rows, steps: int) -> Array:
         """Raw outputs for the steps after the origins (n_origins, steps, n_targets, n_raw).
@@ -67,11 +65,19 @@ class Predictor:
         """
         settings, shape = self.preparation.settings, (len(ends), -1, prepared.panel.n_targets)
         if steps <= settings.block:
-            outputs = self._outputs(prepared.windows(series, ends))
+            outputs = self._outputs(prepared.read(series, ends))
             return outputs.reshape(len(ends), settings.block, shape[2], -1)[:, :steps]
         levels = self.roll(prepared, series, ends, steps, lambda one: one.point())
         baselines = prepared.baselines(series, ends, steps)
         return self.scaled(series, levels - baselines)[..., np.newaxis]
+
+    def _outputs(self, read: Sequences | PairBatch) -> Array:
+        """Raw outputs, those of one origin after those of the other."""
+        if isinstance(read, PairBatch):
+            assert isinstance(self.network, EncoderDecoder)
+            return self.network.outputs_of(read).astype(np.float64)
+        assert isinstance(self.network, Network)
+        return reader_of(self.device, self.network, read).outputs(read).astype(np.float64)
 
     def scaled(self, series: Rows, differences: Array) -> Array:
         location, scale = self.preparation.location[series], self.preparation.scale[series]
@@ -125,7 +131,7 @@ class Predictor:
                 x[..., preparation.n_target_columns :] = prepared.rows[rows, preparation.n_target_columns :]
                 seen = levels[:, end - window - settings.n_lost : end]
                 preparation.write_targets(x, seen, missing[:, end - window : end], chosen)
-                raw = self._outputs(Sequences.from_padded(x))
+                raw = self._outputs(prepared.read(chosen, last + number * block, Sequences.from_padded(x)))
                 scaled = choose(self.distribution(raw.reshape(len(last), block, n_targets, -1), chosen))
                 for h in range(1, block + 1):
                     difference = location[:, 0] + scale[:, 0] * scaled[:, h - 1]

@@ -19,6 +19,7 @@ from numrnn.forecasting.distributions import POINT_LOSSES
 from numrnn.forecasting.preparation import CALENDAR, TRANSFORMATIONS, Preparation, Settings
 from numrnn.forecasting.series import Panel
 from numrnn.kernels.cpu.likelihoods import LIKELIHOODS
+from numrnn.seq2seq.decoder import ATTENTIONS
 from numrnn.training.loop import TrainingState
 
 __all__ = ["ForecasterParameters"]
@@ -87,7 +88,9 @@ class ForecasterParameters(_Fitted, BaseEstimator):
         **{name: RecurrentEstimator._parameter_constraints[name] for name in _SHARED},
         "horizon": [Interval(Integral, 1, None, closed="left")],
         "window_length": [Interval(Integral, 1, None, closed="left")],
-        "strategy": [StrOptions({"direct", "recursive"})],
+        "strategy": [StrOptions({"direct", "recursive", "encoder_decoder"})],
+        "attention": [StrOptions(set(ATTENTIONS)), None],
+        "n_heads": [Interval(Integral, 1, None, closed="left")],
         "loss": [StrOptions({*POINT_LOSSES, *LIKELIHOODS})],
         "quantile_levels": ["array-like"],
         "difference": [Interval(Integral, 1, None, closed="left"), "array-like", None],
@@ -107,6 +110,8 @@ class ForecasterParameters(_Fitted, BaseEstimator):
     horizon: int = 1
     window_length: int = 24
     strategy: str = "direct"
+    attention: str | None = None
+    n_heads: int = 4
     loss: str = "squared_error"
     quantile_levels: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)
     difference: int | Sequence[int] | None = None
@@ -162,6 +167,22 @@ class ForecasterParameters(_Fitted, BaseEstimator):
                 f"The 'calendar' parameter of {name} must be a sequence of {sorted(CALENDAR)}. Got {self.calendar!r} "
                 "instead."
             )
+        if self.strategy == "encoder_decoder":
+            if self.bptt_steps is not None:
+                raise ValueError(
+                    f"The 'bptt_steps' parameter of {name} must be None for strategy='encoder_decoder', which is "
+                    f"trained on whole windows. Got {self.bptt_steps!r} instead."
+                )
+            if self.attention == "multihead" and sizes[-1] % self.n_heads:
+                raise ValueError(
+                    f"The 'n_heads' parameter of {name} must divide the {sizes[-1]} units of the last layer. Got "
+                    f"{self.n_heads!r} instead."
+                )
+        elif self.attention is not None:
+            raise ValueError(
+                f"The 'attention' parameter of {name} must be None for strategy={self.strategy!r}: it is the decoder "
+                f"of 'encoder_decoder' that attends to the window. Got {self.attention!r} instead."
+            )
         if self.bptt_steps is not None and self.bidirectional:
             raise ValueError(f"The 'bptt_steps' parameter of {name} must be None if 'bidirectional' is true.")
         if self.solver == "lbfgs" and self.early_stopping:
@@ -186,6 +207,8 @@ class ForecasterParameters(_Fitted, BaseEstimator):
                 "more than "
                 f"1 step, whose intervals are those of sample paths; got {self.calibration_fraction!r}"
             )
+        if self.strategy == "encoder_decoder" and self.device == "cuda":
+            raise ValueError("strategy='encoder_decoder' runs on the CPU: device must be 'cpu' or 'auto', got 'cuda'")
         check_device(self.device)
         if self.loss != "quantile":
             return np.zeros(0)
@@ -215,12 +238,12 @@ class ForecasterParameters(_Fitted, BaseEstimator):
         else:
             known = tuple(self._column(column, n_covariates, names) for column in self.future_covariates)
         past = tuple(column for column in columns if column not in known)
-        block = int(self.horizon) if self.strategy == "direct" else 1
+        block = 1 if self.strategy == "recursive" else int(self.horizon)
         if past and block < self.horizon:
             raise ValueError(
                 "strategy='recursive' with a horizon of more than 1 step needs the future of all covariates, but "
                 "columns "
-                f"{list(past)} of X are not in future_covariates; use strategy='direct'"
+                f"{list(past)} of X are not in future_covariates; use strategy='direct' or 'encoder_decoder'"
             )
         if self.calendar and panel.forms[0].times(0, 1) is None:
             raise ValueError(
@@ -240,6 +263,7 @@ class ForecasterParameters(_Fitted, BaseEstimator):
             calendar=tuple(self.calendar),
             known=known,
             past=past,
+            decoder=self.strategy == "encoder_decoder",
         )
 
     def _column(self, column: Any, n_covariates: int, names: list[Any] | None) -> int:

@@ -96,6 +96,8 @@ class Settings:
     # Columns of the covariates that are known for the future, and those that are not.
     known: tuple[int, ...]
     past: tuple[int, ...]
+    # Whether a decoder reads what is known of the steps to come, one after the other; else rows see it ahead of time.
+    decoder: bool = False
 
     @property
     def n_lost(self) -> int:
@@ -113,6 +115,8 @@ class Settings:
         """Steps ahead of a row whose known covariates stand in it: together all of the future of a window's end."""
         if not self.known and not self.calendar:
             return ()
+        if self.decoder:
+            return (0,)
         ahead = tuple(range(self.block, 0, -self.window_length))
         return ahead if self.block == 1 else (0, *ahead)
 
@@ -251,6 +255,11 @@ class Preparation:
         per_lead = len(settings.known) + 2 * len(settings.calendar)
         past = len(settings.past)
         return self.n_target_columns + past + per_lead * len(settings.leads) + self.static.shape[1]
+
+    @property
+    def n_ahead(self) -> int:
+        """What a decoder reads of a step to come: how far it is, and the columns of a row that are known beforehand."""
+        return 1 + self.n_features - self.n_target_columns - len(self.settings.past)
 
     def write_targets(self, rows: NDArray, levels: Array, missing: NDArray | None, number: int | NDArray) -> None:
         """The columns of the series itself: scaled differences, and flags of missing values.

@@ -7,6 +7,7 @@ for each time step, whatever the length of the windows and the horizon are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from numrnn.forecasting.preparation import Preparation
 from numrnn.forecasting.series import Panel
 from numrnn.packing import Sequences
+from numrnn.seq2seq import PairBatch
 
 __all__ = ["Prepared", "Windows"]
 
@@ -38,6 +40,10 @@ class Prepared:
         self.preparation = preparation
         self.panel = panel
         self.levels = preparation.levels(panel)
+        if preparation.settings.decoder:
+            # It goes through whole blocks, from the last row of a series, too.
+            block = preparation.settings.block
+            n_future = -(-max(n_future, 1) // block) * block
         self.rows, self.row_starts = preparation.rows(panel, self.levels, future, n_future)
         self.has_missing = bool(np.isnan(panel.values.sum()))
 
@@ -46,6 +52,32 @@ class Prepared:
         length = self.preparation.settings.window_length
         starts = self.row_starts[series] + ends - (length - 1)
         return Sequences(self.rows, starts, np.full(len(starts), length, dtype=np.int64))
+
+    def ahead(self, series: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray:
+        """What is known beforehand of the steps after the rows `ends` (n_ends, block, n_ahead)."""
+        preparation = self.preparation
+        steps = np.arange(1, preparation.settings.block + 1)
+        rows = (self.row_starts[series] + ends)[:, np.newaxis] + steps
+        known = np.empty((*rows.shape, preparation.n_ahead), dtype=self.rows.dtype)
+        known[..., 0] = steps / len(steps)
+        known[..., 1:] = self.rows[rows, preparation.n_features - preparation.n_ahead + 1 :]
+        return known
+
+    def read(
+        self, series: NDArray[np.int64], ends: NDArray[np.int64], windows: Sequences | None = None
+    ) -> Sequences | PairBatch:
+        """What the network reads for a forecast after the rows `ends`, which may lie among those that were added.
+
+        Parameters
+        ----------
+        series, ends : ndarray of int64, shape (n_ends,)
+        windows : Sequences, default=None
+            Other windows than those that end there.
+        """
+        windows = self.windows(series, ends) if windows is None else windows
+        if not self.preparation.settings.decoder:
+            return windows
+        return PairBatch(windows, Sequences.from_padded(self.ahead(series, ends)))
 
     def baselines(self, series: NDArray[np.int64], ends: NDArray[np.int64], n_steps: int) -> Array:
         """What differences of the steps after the rows `ends` are differences to (n_ends, n_steps, n_targets)."""
@@ -106,8 +138,13 @@ class Windows:
 
     @property
     def n_rows(self) -> int:
-        """Rows of the loss: one for each window."""
-        return len(self)
+        """Rows of the loss: one for each window, or with a decoder for each step after it."""
+        return len(self) * self._rows_per_window
+
+    @property
+    def _rows_per_window(self) -> int:
+        settings = self.prepared.preparation.settings
+        return settings.block if settings.decoder else 1
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -128,25 +165,26 @@ class Windows:
         series = np.searchsorted(self._offsets, numbers, side="right") - 1
         return series, self.first[series] + numbers - self._offsets[series]
 
-    def part(self, begin: int, end: int) -> tuple[Sequences, NDArray, NDArray[np.float64] | None]:
+    def part(self, begin: int, end: int) -> tuple[Any, NDArray, NDArray[np.float64] | None]:
         """Windows `begin` to `end`, their targets and their weights: the share of the targets that are not missing."""
         prepared = self.prepared
         settings = prepared.preparation.settings
         series, ends = self.places(begin, end)
         targets = prepared.targets(series, ends, settings.block)
+        n_rows = len(series) * self._rows_per_window
         weights = None
         if prepared.has_missing:
-            weights = 1.0 - np.isnan(targets).mean(axis=(1, 2))
+            weights = 1.0 - np.isnan(targets).reshape(n_rows, -1).mean(axis=1)
         if self.counts:
             scale = np.broadcast_to(prepared.preparation.scale[series][:, np.newaxis], targets.shape)
             targets = np.stack([np.rint(targets * scale), scale], axis=3)
-        targets = np.ascontiguousarray(targets.reshape(len(series), -1), dtype=prepared.rows.dtype)
-        return prepared.windows(series, ends), targets, weights
+        targets = np.ascontiguousarray(targets.reshape(n_rows, -1), dtype=prepared.rows.dtype)
+        return prepared.read(series, ends), targets, weights
 
     def _weigh(self) -> float:
         """Sum of the shares of targets that are not missing."""
         if not self.prepared.has_missing:
-            return float(len(self))
+            return float(self.n_rows)
         panel, block = self.prepared.panel, self.prepared.preparation.settings.block
         total = 0.0
         for number, size in enumerate(np.diff(self._offsets)):
@@ -154,4 +192,4 @@ class Windows:
             before = np.concatenate([[0.0], np.cumsum(observed)])
             ends = self.first[number] + np.arange(size) + 1
             total += float((before[ends + block] - before[ends]).sum()) / block
-        return total
+        return total * self._rows_per_window

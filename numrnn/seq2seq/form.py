@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from numrnn.embedding import Embedding
 from numrnn.heads import Head
+from numrnn.kernels.cpu.likelihoods import LIKELIHOODS
 from numrnn.kernels.equations import CELLS
 from numrnn.parameters import Parameters
 from numrnn.seq2seq.decoder import ATTENTIONS, Decoder
@@ -18,6 +19,7 @@ from numrnn.workers import Workers
 __all__ = ["TARGET_TABLE", "Form"]
 
 TARGET_TABLE = "target_embedding_0"
+_LOSSES_OF_VALUES = ("squared_error", "absolute_error", "huber", *LIKELIHOODS)
 
 
 def _is_weight(name: str) -> bool:
@@ -43,6 +45,15 @@ class Form:
     target : {"ids", "values"}
     target_size : int
         Number of ids, without the symbol that ends a target, which is the one after them; or of columns.
+    decoder_inputs : int or None, default=None
+        Columns of what the decoder reads at every step, where this is given and does not come from the targets: no
+        output is read again, so that all steps are one pass in training and in use. For targets that are values. None:
+        the decoder reads its targets, one step later.
+    loss : str or None, default=None
+        One of `LOSS_NAMES` for targets that are values; None is "squared_error". Losses with several raw outputs for a
+        target need `decoder_inputs`.
+    quantile_levels : tuple of float, default=()
+        For the loss "quantile".
     encoder_sizes, decoder_sizes : tuple of int
         Units of each layer.
     bidirectional : bool, default=True
@@ -70,6 +81,7 @@ class Form:
     Attributes
     ----------
     parameters, gradient : Parameters
+    loss_name : str
     sampling_share : float
         Share of the decoder's inputs in training that are its own predictions (Bengio et al., 2015).
     end_id : int
@@ -87,6 +99,9 @@ class Form:
         source_size: int,
         target: str,
         target_size: int,
+        decoder_inputs: int | None = None,
+        loss: str | None = None,
+        quantile_levels: tuple[float, ...] = (),
         encoder_sizes: tuple[int, ...],
         decoder_sizes: tuple[int, ...],
         bidirectional: bool = True,
@@ -110,6 +125,9 @@ class Form:
         self.source_size = int(source_size)
         self.target = target
         self.target_size = int(target_size)
+        self.decoder_inputs = None if decoder_inputs is None else int(decoder_inputs)
+        self.loss_name = ("cross_entropy" if target == "ids" else "squared_error") if loss is None else loss
+        self.quantile_levels = tuple(float(level) for level in quantile_levels)
         self.encoder_sizes = tuple(int(size) for size in encoder_sizes)
         self.decoder_sizes = tuple(int(size) for size in decoder_sizes)
         self.bidirectional = bool(bidirectional)
@@ -134,7 +152,7 @@ class Form:
         self.sampling_share = 0.0
         self.takes_ids = target == "ids"
         self.end_id = self.target_size
-        self.n_outputs = self.target_size + 1 if self.takes_ids else self.target_size
+        self.n_outputs = self.target_size + 1 if self.takes_ids else self.target_size * self._outputs_per_target()
         threads = Workers() if workers is None else workers
 
         reads = source != "vector"
@@ -166,7 +184,7 @@ class Form:
         self.decoder = Decoder(
             cell,
             self.decoder_sizes,
-            input_size=self.target_embedding if self.takes_ids else self.target_size,
+            input_size=self.target_embedding if self.takes_ids else self._target_columns,
             summary_size=self._state_size if reads else self.source_size,
             state_size=self._state_size,
             readout_size=self.readout_size,
@@ -180,10 +198,11 @@ class Form:
             workers=threads,
         )
         self.head = Head(
-            "cross_entropy" if self.takes_ids else "squared_error",
+            self.loss_name,
             self.readout_size,
             self.n_outputs,
             label_smoothing=self.label_smoothing,
+            quantile_levels=self.quantile_levels,
             dtype=self.dtype,
             workers=threads,
         )
@@ -223,6 +242,16 @@ class Form:
             raise ValueError("a source that is one vector has no encoder: attention must be None, encoder_sizes ()")
         if self.target != "ids" and self.tied_embeddings:
             raise ValueError("tied_embeddings are for targets that are ids")
+        if self.target == "ids" and self.decoder_inputs is not None:
+            raise ValueError(f"decoder_inputs are for targets that are values, got {self.decoder_inputs} for ids")
+        losses = ("cross_entropy",) if self.target == "ids" else _LOSSES_OF_VALUES
+        if self.loss_name not in losses:
+            raise ValueError(f"loss must be one of {losses} for targets that are {self.target}, got {self.loss_name!r}")
+        if self.loss_name in LIKELIHOODS and self.decoder_inputs is None:
+            raise ValueError(
+                f"loss={self.loss_name!r} has several raw outputs for a target, of which none can be the next input: "
+                "it needs decoder_inputs"
+            )
         if self.dtype not in (np.dtype("float32"), np.dtype("float64")):
             raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")
         for name in ("encoder_sizes", "decoder_sizes"):
@@ -237,6 +266,8 @@ class Form:
         for name in ("source_size", "target_size", "attention_size", "readout_size", "n_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.decoder_inputs is not None and self.decoder_inputs < 1:
+            raise ValueError(f"decoder_inputs must be at least 1 or None, got {self.decoder_inputs}")
         if self.attention == "multihead" and self.attention_size % self.n_heads:
             raise ValueError(
                 f"n_heads must divide attention_size, got {self.n_heads} heads and {self.attention_size} units"
@@ -246,6 +277,18 @@ class Form:
                 f"readout_size must be target_embedding with tied_embeddings, got {self.readout_size} and "
                 f"{self.target_embedding}"
             )
+
+    def _outputs_per_target(self) -> int:
+        if self.loss_name not in LIKELIHOODS:
+            return 1
+        return LIKELIHOODS[self.loss_name].outputs_per_target or max(len(self.quantile_levels), 1)
+
+    @property
+    def _target_columns(self) -> int:
+        """Columns of `PairBatch.targets`."""
+        if self.takes_ids:
+            return 1
+        return self.target_size if self.decoder_inputs is None else self.decoder_inputs
 
     @property
     def _source_table(self) -> Embedding | None:
@@ -272,11 +315,13 @@ class Form:
     def _form(self) -> dict[str, Any]:
         """The arguments that this network was made with."""
         names = (
-            "cell", "source", "source_size", "target", "target_size", "encoder_sizes", "decoder_sizes", "bidirectional",
-            "attention", "n_heads", "attention_size", "source_embedding", "target_embedding", "readout_size",
-            "input_feeding", "tied_embeddings", "dropout", "input_dropout", "output_dropout", "label_smoothing",
+            "cell", "source", "source_size", "target", "target_size", "decoder_inputs", "quantile_levels",
+            "encoder_sizes", "decoder_sizes", "bidirectional", "attention", "n_heads", "attention_size",
+            "source_embedding", "target_embedding", "readout_size", "input_feeding", "tied_embeddings", "dropout",
+            "input_dropout", "output_dropout", "label_smoothing",
         )  # fmt: skip
-        return {name: getattr(self, name) for name in names} | {"dtype": self.dtype.name, "workers": self.workers}
+        form = {name: getattr(self, name) for name in names}
+        return form | {"loss": self.loss_name, "dtype": self.dtype.name, "workers": self.workers}
 
     def __getstate__(self) -> tuple[dict[str, Any], NDArray]:
         return self._form(), self.parameters.flat

@@ -38,9 +38,8 @@ class Inspection(Passes):
 
     def outputs_of(self, batch: PairBatch) -> NDArray:
         """Raw outputs for the rows of `expected`, the decoder reading the targets: (n_rows, n_outputs)."""
-        expected = self.expected(batch.targets)
-        self._check(batch, expected, None)
-        outputs = np.empty((len(expected), self.n_outputs), dtype=self.dtype)
+        self._check_batch(batch)
+        outputs = np.empty((self._n_expected(batch.targets), self.n_outputs), dtype=self.dtype)
         for _, rows, run in self._passes(batch):
             outputs[rows][self._rows(run)] = self.head.outputs(self._head_view(self.parameters), run.decoded.features)
         return outputs
@@ -54,8 +53,7 @@ class Inspection(Passes):
         """
         if self.attention is None:
             raise ValueError("attention_weights need a network with attention")
-        expected = self.expected(batch.targets)
-        self._check(batch, expected, None)
+        self._check_batch(batch)
         maps: list[NDArray] = []
         for part, _, run in self._passes(batch):
             table, weights = self._rows(run), run.decoded.weights

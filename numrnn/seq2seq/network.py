@@ -38,7 +38,8 @@ class EncoderDecoder(Writing, Inspection):
         ----------
         batch : PairBatch
         expected : ndarray
-            As the method `expected` makes it of the targets.
+            As the method `expected` makes it of the targets; with `decoder_inputs` the targets of all steps, sequence
+            after sequence, in the columns that the loss takes, NaN where one is missing.
         weights : ndarray of float64, shape (n_rows,), or None
         """
         expected, weights = self._check(batch, expected, weights)

@@ -28,7 +28,7 @@ class PairBatch(NamedTuple):
     Attributes
     ----------
     sources, targets : Sequences
-        Ids are one column of the network's type.
+        Ids are one column of the network's type. A network with `decoder_inputs` has these in the place of targets.
     """
 
     sources: Sequences
@@ -55,6 +55,8 @@ class Passes(Form):
         ndarray
             int64 (n_tokens + n_sequences,): the ids of each target, and the end; or the rows of the targets.
         """
+        if self.decoder_inputs is not None:
+            raise ValueError("what a network with decoder_inputs should put out is not in its targets")
         rows = targets.rows()
         if not self.takes_ids:
             return np.ascontiguousarray(targets.values[rows])
@@ -63,7 +65,10 @@ class Passes(Form):
         return expected
 
     def _inputs(self, targets: Sequences) -> Sequences:
-        """What the decoder reads: the targets, one step later."""
+        """What the decoder reads: the targets, one step later, or what is given in their place; an array of its own."""
+        if self.decoder_inputs is not None:
+            starts = np.cumsum(targets.lengths) - targets.lengths
+            return Sequences(targets.values[targets.rows()], starts, targets.lengths)
         if self.takes_ids:
             lengths = targets.lengths + 1
             starts = np.cumsum(lengths) - lengths
@@ -189,10 +194,9 @@ class Passes(Form):
         if self.encoder is None and not (sources.lengths == 1).all():
             raise ValueError("a source that is one vector must be a sequence of one row")
 
-    def _check(self, batch: PairBatch, expected: NDArray, weights: NDArray | None) -> tuple[NDArray, NDArray]:
+    def _check_batch(self, batch: PairBatch) -> None:
         self._check_sources(batch.sources)
-        values = batch.targets.values
-        columns = 1 if self.takes_ids else self.target_size
+        values, columns = batch.targets.values, self._target_columns
         if values.ndim != 2 or values.shape[1] != columns or values.dtype != self.dtype:
             raise ValueError(
                 f"expected targets of {columns} columns in {self.dtype}, got an array of shape {values.shape} in "
@@ -200,8 +204,11 @@ class Passes(Form):
             )
         if len(batch.sources) != len(batch.targets):
             raise ValueError(f"got {len(batch.sources)} sources, but {len(batch.targets)} targets")
+
+    def _check(self, batch: PairBatch, expected: NDArray, weights: NDArray | None) -> tuple[NDArray, NDArray]:
+        self._check_batch(batch)
         n_rows = self._n_expected(batch.targets)
-        shape = (n_rows,) if self.takes_ids else (n_rows, self.target_size)
+        shape = (n_rows,) if self.takes_ids else (n_rows, self.head.n_target_columns)
         dtype = np.dtype(np.int64) if self.takes_ids else self.dtype
         if expected.shape != shape or expected.dtype != dtype:
             raise ValueError(f"expected outputs of shape {shape} in {dtype}, got {expected.shape} in {expected.dtype}")

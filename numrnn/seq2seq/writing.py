@@ -152,6 +152,8 @@ class Writing(Passes):
         self._check_sources(sources)
         if self.target != target:
             raise ValueError(f"this is for targets that are {target}, got a network for {self.target}")
+        if self.decoder_inputs is not None:
+            raise ValueError("a network with decoder_inputs does not read what it writes: see outputs_of")
         lengths = np.ascontiguousarray(lengths, dtype=np.int64)
         if lengths.shape != (len(sources),) or (lengths < 0).any():
             raise ValueError(f"expected one length, not negative, for each of {len(sources)} sources, got {lengths}")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from numrnn.kernels.cpu.solvers import euclidean_norm
 from numrnn.network import Network
 from numrnn.packing import Sequences
+from numrnn.seq2seq import PairBatch
 from numrnn.training.batches import divide
 from numrnn.training.data import TrainingData, TrainingSource
 from numrnn.training.engine import Engine, EngineMaker, HostEngine, Minibatches, NotFinite, Objective
@@ -309,6 +310,12 @@ def _give_up(
     ) from None
 
 
+def _in_float64(sequences: Sequences | PairBatch) -> Any:
+    if isinstance(sequences, PairBatch):
+        return PairBatch(*(_in_float64(side) for side in sequences))
+    return Sequences(sequences.values.astype(np.float64, copy=False), sequences.starts, sequences.lengths)
+
+
 def _train_lbfgs(
     network: Network,
     data: TrainingData,
@@ -323,21 +330,20 @@ def _train_lbfgs(
 ) -> TrainingState:
     """Train on all data at once, in float64: a line search needs more digits of the loss than float32 has."""
     exact = network.with_dtype(np.float64)
-    sequences = data.sequences
-    if network.dtype != np.float64:
-        sequences = Sequences(sequences.values.astype(np.float64), sequences.starts, sequences.lengths)
+    sequences = _in_float64(data.sequences)
     targets = data.targets if data.targets.dtype == np.int64 else data.targets.astype(np.float64)
     seed = int(rng.randint(0, 2**31 - 1)) if network.uses_random_numbers else 0
     evaluate = engine.loss_of_all(
         exact, TrainingData(sequences, targets, data.weights, data.row_starts), alpha, bptt_steps, seed
     )
-    progress = Progress(max_iter, len(sequences), verbose=verbose)
+    n_sequences = len(sequences.sources if isinstance(sequences, PairBatch) else sequences)
+    progress = Progress(max_iter, n_sequences, verbose=verbose)
 
     def on_iteration(x: NDArray[np.float64], loss: float) -> None:
         network.parameters.flat[:] = x
         state.n_iter += 1
         state.n_epochs += 1
-        state.n_samples_seen += len(sequences)
+        state.n_samples_seen += n_sequences
         state.loss_curve.append(loss)
         state.best_loss = min(state.best_loss, loss)
         progress.epoch(loss, None)
