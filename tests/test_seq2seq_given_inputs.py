@@ -12,8 +12,6 @@ from seq2seq_problems import Reference, make_batch, make_network
 
 from numrnn.packing import Sequences
 from numrnn.seq2seq import EncoderDecoder, PairBatch
-from numrnn.seq2seq import decoder as decoder_module
-from numrnn.seq2seq import projection as projection_module
 
 interpreter = pytest.mark.interpreter
 
@@ -127,9 +125,7 @@ def test_a_step_reads_nothing_of_later_steps_and_of_other_pairs():
     assert (changed[0, 3:] != outputs[0, 3:]).all()
 
 
-def test_threads_change_no_bit(monkeypatch, many_threads):
-    monkeypatch.setattr(projection_module, "_FLOPS_PER_THREAD", 1)
-    monkeypatch.setattr(decoder_module, "_FLOPS_PER_THREAD", 1)
+def test_threads_change_no_bit(many_threads):
     found = []
     for n_jobs in (1, 2, 3):
         network = given_network("gaussian", n_jobs=n_jobs, decoder_sizes=(34, 34), attention=None)
