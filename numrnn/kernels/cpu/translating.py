@@ -20,10 +20,9 @@ from numrnn.kernels.cpu.matmul import multiply
 from numrnn.kernels.equations import CELLS, Cell
 from numrnn.kernels.jit import ZERO, kernel, specialize
 from numrnn.kernels.simd import lanes
+from numrnn.kernels.stream_layout import N_OUTPUTS, STATE_SIZE
 
 __all__ = ["TRANSLATING", "TranslatorParameters"]
-
-STATE_SIZE, N_OUTPUTS = streaming.STATE_SIZE, streaming.N_OUTPUTS
 
 # What the loops below know of a cell. Each of their compiled copies has its own values of these names.
 N_STATES = 0
