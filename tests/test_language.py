@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 
 import numrnn
 from numrnn import RNNLanguageModel
-from numrnn.language.symbols import Splitter
+from numrnn.language.symbols import Splitter, Vocabulary
 from numrnn.network import Network
 from numrnn.packing import Sequences
 
@@ -155,6 +155,17 @@ def test_sequences_of_any_symbols():
     assert model.log_likelihood([["GT", "CC"]]).shape == (1,)
     model.fit([[3, 1, 2], [3, 2]] * 10)
     assert set(model.generate([3], 20, random_state=0)) <= {1, 2, 3}
+
+
+@pytest.mark.parametrize("known", [["a", "é", "\U0001f600", "\ud800", "ab"], ["\0", "\U0010ffff"], []])
+def test_characters_of_a_text_have_the_numbers_of_its_symbols(known):
+    vocabulary = Vocabulary([None, *known], several=False, knows_unknown=True, split=Splitter("char"))
+    text = "aé\U0001f600\ud800zb\0\U0010ffffa"
+    expected = [known.index(symbol) + 1 if symbol in known else 0 for symbol in text]
+    ids = vocabulary.ids_of(text)
+    assert ids.tolist() == expected == vocabulary.ids_of(list(text)).tolist()
+    assert ids.dtype == np.int64
+    assert vocabulary.ids_of("").tolist() == []
 
 
 def test_unknown_symbols():

@@ -32,6 +32,10 @@ class Splitter:
     def __init__(self, analyzer: str | Callable[[str], Any]) -> None:
         self._analyzer = analyzer
 
+    def by_character(self, text: Any) -> bool:
+        """Whether the symbols of a text are its characters."""
+        return isinstance(text, str) and self._analyzer == "char"
+
     def __call__(self, text: Any) -> list[Any]:
         if not isinstance(text, str):
             return as_list(text, "a text", "a string or a sequence of symbols")
@@ -62,6 +66,8 @@ class Vocabulary:
         self.boundary = [len(symbols) - 1] if several else []
         known = symbols[1 : len(symbols) - len(self.boundary)]
         self._numbers = {symbol: 1 + i for i, symbol in enumerate(known)}
+        # The number of every character up to one beyond the last that is known, made when first needed.
+        self._by_code_point: NDArray[np.int64] | None = None
 
     def ids_of(self, text: Any) -> NDArray[np.int64]:
         """Numbers of a text's symbols.
@@ -71,8 +77,11 @@ class Vocabulary:
         ValueError
             If one is unknown, and unknown symbols have no meaning.
         """
-        symbols = self.split(text)
-        ids = self.ids_or_unknown(symbols)
+        if self.split.by_character(text):
+            symbols, ids = text, self._ids_of_characters(text)
+        else:
+            symbols = self.split(text)
+            ids = self.ids_or_unknown(symbols)
         if not self.knows_unknown:
             unknown = np.flatnonzero(ids == UNKNOWN)
             if len(unknown):
@@ -82,6 +91,17 @@ class Vocabulary:
                     "max_features makes a model that knows unknown symbols"
                 )
         return ids
+
+    def _ids_of_characters(self, text: str) -> NDArray[np.int64]:
+        """As `ids_or_unknown` of the characters, many times as fast."""
+        table = self._by_code_point
+        if table is None:
+            codes = {ord(s): number for s, number in self._numbers.items() if isinstance(s, str) and len(s) == 1}
+            table = np.full(max(codes, default=0) + 2, UNKNOWN, dtype=np.int64)
+            table[list(codes)] = list(codes.values())
+            self._by_code_point = table
+        code_points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        return table[np.minimum(code_points, len(table) - 1)]
 
     def ids_or_unknown(self, symbols: Any) -> NDArray[np.int64]:
         """Numbers of symbols, `UNKNOWN` for those that are unknown."""
