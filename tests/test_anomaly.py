@@ -208,6 +208,9 @@ def test_automatic_threshold_is_alarmed_at_about_its_rate(rng):
         ({"method": "reconstruction", "difference": 1}, np.arange(50.0), "must be None for method='reconstruction'"),
         ({"difference": 0}, np.arange(50.0), "difference"),
         ({"difference": [1, 0]}, np.arange(50.0), "must be positive lags"),
+        ({"averages": (10, 5)}, np.arange(50.0), r"\(short, long\), the first at least 1 and less than the second"),
+        ({"averages": [10, 20, 30]}, np.arange(50.0), "two numbers of time steps"),
+        ({"averages": (2, 9), "level": "sequence"}, np.arange(50.0), "must be None for method='likelihood' and level"),
         ({"early_stopping": True}, np.arange(12.0), "X is too short for early_stopping"),
         ({"contamination": 0.6}, np.arange(50.0), "contamination"),
         ({"contamination": "some"}, np.arange(50.0), "contamination"),
@@ -330,3 +333,48 @@ def test_changed_parameters_act_at_the_next_fit(wave):
     np.testing.assert_array_equal(detector.score_samples(wave), scores)
     assert detector.n_unjudged_ == 8
     assert detector.fit(wave).n_unjudged_ == 19
+
+
+def test_averages_compare_the_last_steps_with_the_long_run_and_streams_and_files_agree(rng, tmp_path):
+    x = np.sin(np.arange(700) * 0.4) + 0.1 * rng.normal(size=700)
+    x[560] += 0.4  # a single outlier
+    x[620:640] = rng.normal(size=20)  # a rhythm that is lost
+    settings = {"window_length": 16, "max_iter": 15, "random_state": 0, "contamination": "auto", "alarm_rate": 1e-3}
+    alone = RNNAnomalyDetector((12,), **settings).fit(x[:500])
+    detector = RNNAnomalyDetector((12,), averages=(10, 300), **settings).fit(x[:500])
+    scores = detector.score_samples(x)
+    # By hand, from how unusual each step is by itself.
+    distances = -alone.score_samples(x)
+    usual = detector._scorer.averages
+    level, mean, variance, count = usual.mean, usual.mean, usual.variance, min(usual.n_usual, 150.5)
+    expected = np.full(700, detector.normal_score_)
+    for n in range(detector.n_unjudged_, 700):
+        level = level * 9 / 11 + distances[n] * 2 / 11
+        expected[n] = (mean - level) / max(np.sqrt(variance), 0.1)
+        count = min(count + 1, 150.5)
+        deviation = distances[n] - mean
+        mean = mean * (1 - 1 / count) + distances[n] / count
+        variance = (variance + deviation**2 / count) * (1 - 1 / count)
+    np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-9)
+    assert detector.offset_ == pytest.approx(-3.090232, abs=1e-6)  # a Gaussian falls below it once in a thousand
+    labels = detector.predict(x)
+    assert (labels[621:640] == -1).any()
+    assert (labels[560:575] == 1).all()
+    detector.save(tmp_path / "detector.safetensors")
+    loaded = numrnn.load(tmp_path / "detector.safetensors")
+    for one in (detector, loaded, pickle.loads(pickle.dumps(loaded))):
+        parts = [one.update(part) for part in np.split(x[500:], [1, 2, 77, 150])]
+        np.testing.assert_array_equal(np.concatenate(parts), scores[500:])
+    np.testing.assert_array_equal(detector.reset().update(x[:300]), scores[:300])
+
+
+def test_averages_skip_what_is_missing_and_adapt_to_a_new_level(wave):
+    from numrnn.anomaly.averages import Averages
+
+    averages = Averages(5, 100, 1.0, 0.25, 50)
+    distances = np.concatenate([np.full(40, 1.0), [np.nan] * 3, np.full(1000, 3.0)])
+    scores = averages.follow(distances, averages.start())
+    assert np.isnan(scores[40:43]).all()
+    np.testing.assert_allclose(scores[:40], 0.0, atol=1e-12)
+    assert scores[43:60].max() > 1.5
+    assert abs(scores[-1]) < 1e-3  # it is usual by now

@@ -163,8 +163,8 @@ def _statistical(prepared: Prepared, task: Task, origins: _Origins, report: Call
 
     They are given what the networks are given: values after the transformation, gaps filled with the value before, and
     ARIMA the covariates, if all of them are known for the future. At every origin the fitted model goes on with what
-    was observed up to it, as the networks do, or is fitted anew. Both are given seasons of up to 24 steps, and none where
-    the training part is long; ARIMA is then searched for by the conditional sum of squares.
+    was observed up to it, as the networks do, or is fitted anew. Both are given seasons of up to 24 steps, and none
+    where the training part is long; ARIMA is then searched for by the conditional sum of squares.
     """
     from statsforecast.models import AutoARIMA, AutoETS
 

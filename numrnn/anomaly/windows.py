@@ -11,11 +11,13 @@ first, from nothing but its state. The two parts share their weights; a flag in 
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from numrnn.anomaly.averages import Averages
 from numrnn.devices import reader_of
 from numrnn.forecasting.preparation import Preparation
 from numrnn.forecasting.series import Panel
@@ -100,6 +102,8 @@ class WindowScorer:
     location, scale : ndarray
         Mean and standard deviation of the usual errors, of every target; of a reconstruction also of every step of the
         window.
+    averages : Averages or None
+        By which time steps are judged together with those before them.
     """
 
     def __init__(self, method: str, network: Network, preparation: Preparation) -> None:
@@ -108,6 +112,7 @@ class WindowScorer:
         self.preparation = preparation
         self.location: Array = np.zeros(1)
         self.scale: Array = np.ones(1)
+        self.averages: Averages | None = None
 
     @property
     def n_before(self) -> int:
@@ -175,7 +180,9 @@ class WindowScorer:
 
     def plain(self) -> dict[str, Any]:
         """What was learned beside the parameters of the network, in numbers, tuples and arrays."""
-        return {"preparation": self.preparation.plain(), "location": self.location, "scale": self.scale}
+        averages = None if self.averages is None else asdict(self.averages)
+        learned = {"location": self.location, "scale": self.scale, "averages": averages}
+        return {"preparation": self.preparation.plain(), **learned}
 
     @classmethod
     def from_plain(cls, method: str, network: Network, plain: dict[str, Any]) -> WindowScorer:
@@ -183,6 +190,8 @@ class WindowScorer:
         preparation = Preparation.from_plain(plain["preparation"])
         scorer = cls(method, network, preparation)
         scorer.location, scorer.scale = plain["location"], plain["scale"]
+        if plain.get("averages") is not None:  # earlier versions had none
+            scorer.averages = Averages(**plain["averages"])
         blank = method == "reconstruction"
         n_errors = preparation.n_targets * (preparation.settings.window_length if blank else 1)
         if not (

@@ -81,6 +81,23 @@ def calendar_features(times: NDArray[np.datetime64], names: Sequence[str]) -> Ar
 
 
 # -------------------------------------------------------------------------------------------------------- preparation
+def lags_of(estimator: Any) -> tuple[int, ...]:
+    """The lags of the differences that the parameter `difference` of an estimator asks for.
+
+    Raises
+    ------
+    ValueError
+        If they are no positive whole numbers.
+    """
+    lags = np.atleast_1d(np.asarray(() if estimator.difference is None else estimator.difference))
+    if len(lags) and (lags.ndim != 1 or lags.dtype.kind not in "iu" or (lags < 1).any()):
+        raise ValueError(
+            f"The 'difference' parameter of {type(estimator).__name__} must be positive lags. Got "
+            f"{estimator.difference!r} instead."
+        )
+    return tuple(int(lag) for lag in lags)
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the preparation of a forecaster is asked to do."""
