@@ -65,7 +65,7 @@ def versions() -> dict[str, str]:
         "vector width": f"{VECTOR_BITS} bits",
         "threads": str(effective_n_jobs(None)),
         "CUDA device": why_unavailable() or "there is one",
-        "CUDA products": products(),
+        "CUDA math": products(),
     }
 
 
