@@ -2,13 +2,18 @@
 
     python -m benchmarks.gpu                checks and times everything, in under 8 minutes
     python -m benchmarks.gpu --quick        fewer sizes
+    python -m benchmarks.gpu --write-rule   also writes from which work on device="auto" takes the device
     python -m benchmarks.gpu --dry-run      the same steps with tiny shapes in Numba's simulator, without PyTorch
 
-Checked: the tests of the device (tests/cuda), layers against those of the CPU in float32, the same bits in every run.
+Checked: the tests of the device (tests/cuda), layers against those of the CPU in float32, the same bits in every run,
+and with compute-sanitizer, where it is installed, that nothing is read or written out of bounds.
 Timed, by events on the device, warm, as medians: LSTM, GRU and tanh RNN of one layer, forward and in training (forward
 and backward with all gradients), against `torch.nn` on the same card in float32 (cuDNN; without TF32, as here), and the
 fit of a classifier against a loop in PyTorch. Without PyTorch for CUDA the comparison is left out, and the result says
-so. Everything is written to benchmarks/results/gpu.json. Nothing is downloaded.
+so; so is that with FlashRNN, which computes the recurrence of an LSTM alone, without the product of the input. What the
+device does at best is measured in the same run (benchmarks/gpu_floors.py), and every time is given as a share of it.
+Large products are timed in each arithmetic that NUMRNN_CUDA_PRODUCTS offers, and the work from which on a device is
+faster than the CPU is looked for. Everything is written to benchmarks/results/gpu.json. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -34,6 +40,7 @@ if "--dry-run" in sys.argv:
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 CELLS = {"lstm": ("LSTM", {}), "gru": ("GRU", {}), "rnn_tanh": ("RNN", {"nonlinearity": "tanh"})}
+CELL_GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1}
 BATCHES, STEPS, SIZES = (1, 32, 128, 512), (28, 100, 1000), (32, 64, 128, 256, 512, 1024)
 # Stop timing after so many seconds, whatever is left; say what is.
 LIMIT = 420.0
@@ -212,6 +219,92 @@ def time_fit(torch: Any, dry: bool) -> dict[str, Any]:
     return results
 
 
+def flash_calls(torch: Any, n: int, t: int, size: int) -> tuple[Any, Any] | None:
+    """The recurrence of an LSTM by FlashRNN, in float32; None where it is not installed."""
+    try:
+        from flashrnn import flashrnn
+    except ImportError:
+        return None
+    wx = torch.randn([n, t, 4, 1, size], device="cuda", requires_grad=True)
+    r = torch.randn([4, 1, size, size], device="cuda", requires_grad=True)
+    b = torch.zeros([4, 1, size], device="cuda", requires_grad=True)
+    d_y = torch.randn([n, t, 1, size], device="cuda")
+
+    def run() -> Any:
+        return flashrnn(wx, r, b, function="lstm", backend="cuda_fused")[0][0]
+
+    def forward() -> None:
+        with torch.no_grad():
+            run()
+
+    def training() -> None:
+        wx.grad = r.grad = b.grad = None
+        run().backward(d_y)
+
+    return forward, training
+
+
+def sanitize(dry: bool) -> str:
+    """Layers under compute-sanitizer's memcheck, in a process of its own."""
+    tool = shutil.which("compute-sanitizer")
+    if dry or tool is None:
+        return "not in a dry run" if dry else "compute-sanitizer is not installed"
+    command = [
+        tool,
+        "--tool",
+        "memcheck",
+        "--error-exitcode",
+        "9",
+        sys.executable,
+        "-m",
+        "benchmarks.gpu",
+        "--only-layers",
+    ]
+    try:
+        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=90)
+    except subprocess.TimeoutExpired:
+        return "not finished within 90 s"
+    if process.returncode:
+        print((process.stdout + process.stderr)[-6000:])
+        return f"FAILED with status {process.returncode}"
+    return "clean"
+
+
+def time_products(dry: bool) -> dict[str, dict[str, float]]:
+    """Seconds of a large product, and its error relative to the largest number, in every arithmetic there is."""
+    from numrnn.kernels.cuda.arrays import DeviceArrays, download, new_queue, upload
+    from numrnn.kernels.cuda.availability import PRODUCTS
+    from numrnn.kernels.cuda.blas import has_blas, multiply_by_blas
+    from numrnn.kernels.cuda.matrices import multiply
+
+    m, n, k = (8, 6, 5) if dry else (8192, 1024, 512)
+    rng = np.random.default_rng(5)
+    a, b = rng.standard_normal((m, k), dtype=np.float32), rng.standard_normal((k, n), dtype=np.float32)
+    exact = a[:64].astype(np.float64) @ b
+    queue, arrays = new_queue(), DeviceArrays()
+    left, right, out = (
+        upload(a.reshape(-1), queue),
+        upload(b.reshape(-1), queue),
+        upload(np.zeros(m * n, np.float32), queue),
+    )
+    found = {}
+    for arithmetic in PRODUCTS if has_blas() else PRODUCTS[:1]:
+
+        def product(arithmetic: str = arithmetic) -> None:
+            if has_blas():
+                multiply_by_blas(
+                    queue, (left, 0, False), k, (right, 0, False), n, (out, 0), n, (m, n, k), False, arithmetic
+                )
+            else:
+                multiply(queue, arrays, (left, 0, False), (right, 0, False), (out, 0), (m, n, k))
+
+        seconds = event_seconds(product, queue, 7, dry)
+        made = download(out, queue).reshape(m, n)[:64]
+        error = float(np.abs(made - exact).max() / np.abs(exact).max())
+        found[arithmetic] = {"seconds": seconds, "operations_per_second": 2.0 * m * n * k / seconds, "error": error}
+    return found
+
+
 def geometry_of(cell: str, backward: bool, n: int, size: int) -> str:
     from numrnn.kernels.cuda.geometry import choose_geometry
     from numrnn.kernels.cuda.recurrent import this_device
@@ -220,8 +313,10 @@ def geometry_of(cell: str, backward: bool, n: int, size: int) -> str:
     return "step by step" if choice is None else choice[0].label
 
 
-def time_layers(torch: Any, dry: bool, quick: bool, clock: Clock) -> tuple[list[dict[str, Any]], int]:
+def time_layers(torch: Any, dry: bool, quick: bool, clock: Clock, floors: Any) -> tuple[list[dict[str, Any]], int]:
     """One entry for each shape, and how many were left out for lack of time."""
+    from benchmarks.gpu_floors import fraction_of_floor
+
     batches, steps, sizes = (BATCHES, STEPS, SIZES) if not quick else ((1, 128), (100,), SIZES)
     if dry:
         batches, steps, sizes = (1, 2), (2,), (2,)
@@ -241,15 +336,31 @@ def time_layers(torch: Any, dry: bool, quick: bool, clock: Clock) -> tuple[list[
             entry["forward"] = event_seconds(forward, queue, repeats, dry)
             entry["training"] = event_seconds(training, queue, repeats, dry)
             entry["forward_us_per_step"] = entry["forward"] / t * 1e6
+            if floors is not None:
+                n_gates = CELL_GATES[cell]
+                entry["floors"] = {
+                    kind: fraction_of_floor(floors, entry[kind], n_gates, n, t, size, n_inputs, kind == "training")
+                    for kind in ("forward", "training")
+                }
             if torch is not None:
                 theirs = torch_calls(torch, cell, n, t, size, n_inputs)
                 entry["cudnn_forward"] = torch_seconds(torch, theirs[0], repeats)
                 entry["cudnn_training"] = torch_seconds(torch, theirs[1], repeats)
+                flash = flash_calls(torch, n, t, size) if cell == "lstm" else None
+                if flash is not None:
+                    try:
+                        entry["flashrnn_forward"] = torch_seconds(torch, flash[0], repeats)
+                        entry["flashrnn_training"] = torch_seconds(torch, flash[1], repeats)
+                    except Exception as error:
+                        entry["flashrnn"] = f"{type(error).__name__}: {error}"[:200]
             entries.append(entry)
             ratio = ""
             if torch is not None:
                 ratios = [entry[f"cudnn_{kind}"] / entry[kind] for kind in ("forward", "training")]
                 ratio = f"  cuDNN takes {ratios[0]:5.2f} x and {ratios[1]:5.2f} x as long"
+            if floors is not None:
+                shares = [entry["floors"][kind]["fraction"] for kind in ("forward", "training")]
+                ratio += f"  {100 * shares[0]:.0f}% and {100 * shares[1]:.0f}% of the floor"
             print(
                 f"{cell:9s} N={n:<4d} T={t:<5d} H={size:<5d} forward {entry['forward'] * 1e3:9.3f} ms  training "
                 f"{entry['training'] * 1e3:9.3f} ms{ratio}",
@@ -290,15 +401,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--write-rule", action="store_true", help="write what device='auto' goes by")
+    parser.add_argument("--only-layers", action="store_true", help="check layers against the CPU, and nothing else")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     clock, dry = Clock(), options.dry_run
+    from benchmarks.gpu_floors import measure_floors
+    from benchmarks.gpu_rule import find_rule, write_rule
     from numrnn.kernels.cuda.availability import why_unavailable
 
     problem = why_unavailable()
     if problem is not None and not dry:
         print(f"there is nothing to measure: {problem}", file=sys.stderr)
         return 2
+    if options.only_layers:
+        print(check_layers(dry))
+        return 0
     torch = None if dry else find_torch()
     results: dict[str, Any] = {"about": describe()}
     print(results["about"], flush=True)
@@ -311,13 +429,30 @@ def main() -> int:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
+    def floors() -> dict[str, float]:
+        from numrnn.kernels.cuda.arrays import new_queue
+
+        measured.append(measure_floors(lambda call, queue: event_seconds(call, queue, 5, dry), new_queue(), dry))
+        return measured[0].plain()
+
+    def rule() -> dict[str, Any]:
+        found = find_rule(dry)
+        if options.write_rule and not dry:
+            found["file"] = write_rule(found, results["about"])
+        return found
+
+    measured: list[Any] = []
     # Whatever fails, what was found before is kept, and the rest is tried.
     failed = []
     for name, work in (
         ("errors", lambda: check_layers(dry)),
         ("tests", lambda: run_tests(dry)),
+        ("sanitizer", lambda: sanitize(dry)),
+        ("floors", floors),
+        ("products", lambda: time_products(dry)),
         ("fit", lambda: time_fit(torch, dry)),
-        ("layers", lambda: time_layers(torch, dry, options.quick, clock)),
+        ("rule", rule),
+        ("layers", lambda: time_layers(torch, dry, options.quick, clock, measured[0] if measured else None)),
     ):
         try:
             found = work()
@@ -327,7 +462,7 @@ def main() -> int:
             failed.append(name)
         else:
             results[name] = found
-            if name == "tests" and str(found).startswith("FAILED"):
+            if name in ("tests", "sanitizer") and str(found).startswith("FAILED"):
                 failed.append(name)
             if name != "layers":
                 print(name, found, flush=True)

@@ -6,6 +6,8 @@ there is one and enough work for it by `WORTH_A_DEVICE`; else the CPU.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,9 +22,11 @@ __all__ = ["DEVICES", "WORTH_A_DEVICE", "check_device", "engine_of", "reader_of"
 DEVICES = ("cpu", "cuda", "auto")
 
 # Floating-point operations of the recurrent layers from which on "auto" chooses a CUDA device: of a minibatch in
-# training, and of all sequences in inference. A device takes tens of microseconds for every kernel that is launched,
-# whatever it computes; the numbers are estimates of where that stops to matter, and have not been measured yet.
-WORTH_A_DEVICE = {"training": 5e8, "inference": 2e9}
+# training, and of all sequences in inference. The file is written by `python -m benchmarks.gpu --write-rule`; where it
+# says that nothing was measured, the numbers are estimates of where the tens of microseconds that every launch takes
+# stop to matter.
+_RULE = json.loads((Path(__file__).parent / "worth_a_device.json").read_text(encoding="utf-8"))
+WORTH_A_DEVICE: dict[str, float] = {work: float(_RULE[work]) for work in ("training", "inference")}
 
 _readers: WeakKeyDictionary[Network, Any] = WeakKeyDictionary()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import math
 import sys
@@ -118,3 +119,41 @@ def test_the_page_names_every_command_and_every_module_of_the_suite():
         assert f"python -m {'.'.join(part for part in parts if part != '__main__')}" in page, path
     for name in set(SUITE) - {"machine", "workloads"}:
         assert f"| `{name}` |" in page
+
+
+def test_the_rule_of_auto_is_where_the_device_begins_to_win():
+    from benchmarks.gpu_rule import crossing
+
+    def entries(*winners):
+        return [{"flops": 10.0**i, "cpu": 1.0, "cuda": 0.5 if won else 2.0} for i, won in enumerate(winners)]
+
+    assert crossing(entries(False, False, True, True)) == pytest.approx(10**1.5)
+    # A size at which the CPU wins after all is not below the rule.
+    assert crossing(entries(False, True, False, True)) == pytest.approx(10**2.5)
+    assert crossing(entries(True, True)) == 1.0
+    assert crossing(entries(True, False)) is None
+
+
+@pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed")
+def test_shares_of_floors():
+    from benchmarks.gpu_floors import Floors, fraction_of_floor
+
+    floors = Floors(1e12, 1e13, 1e-7, 1e-9)
+    assert floors.step_seconds(65) == pytest.approx(1e-7 + 3e-9)
+    # A short layer of few units waits for its time steps, one of very many computes.
+    slow = fraction_of_floor(floors, 1e-3, 4, 1, 100, 32, 32, False)
+    assert slow["fraction"] == slow["steps"] / 1e-3 > slow["operations"] / 1e-3
+    assert slow["steps"] == pytest.approx(100 * 1.01e-7)
+    large = fraction_of_floor(floors, 1.0, 4, 512, 100, 1024, 1024, True)
+    assert large["fraction"] == large["operations"] == pytest.approx(3 * 2 * 51200 * 4 * 1024 * 2048 / 1e13)
+    # Rows of inputs and outputs, and the weights.
+    assert slow["bytes"] == pytest.approx(4 * (100 * 64 + 4 * 32 * 64) / 1e12)
+
+
+def test_the_rule_is_read_from_the_file():
+    from numrnn import devices
+
+    rule = json.loads((ROOT / "numrnn" / "worth_a_device.json").read_text(encoding="utf-8"))
+    assert set(rule) == {"training", "inference", "measured_on"}
+    assert {work: rule[work] for work in devices.WORTH_A_DEVICE} == devices.WORTH_A_DEVICE
+    assert min(devices.WORTH_A_DEVICE.values()) > 0

@@ -53,7 +53,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 def versions() -> dict[str, str]:
     """By name: the versions of packages, the machine, the width of vectors, the number of threads, the CUDA device."""
-    from numrnn.kernels.cuda.availability import why_unavailable
+    from numrnn.kernels.cuda.availability import products, why_unavailable
     from numrnn.kernels.simd import VECTOR_BITS
     from numrnn.workers import effective_n_jobs
 
@@ -65,6 +65,7 @@ def versions() -> dict[str, str]:
         "vector width": f"{VECTOR_BITS} bits",
         "threads": str(effective_n_jobs(None)),
         "CUDA device": why_unavailable() or "there is one",
+        "CUDA math": products(),
     }
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from numrnn.cuda.batches import Shuffled, Source
 from numrnn.cuda.faults import device_errors
 from numrnn.cuda.inference import DeviceInference
-from numrnn.cuda.memory import check_memory, memory_need
+from numrnn.cuda.memory import MemoryNeed, check_memory, memory_need
 from numrnn.cuda.network import DeviceNetwork
 from numrnn.cuda.solvers import DeviceSolver
 from numrnn.kernels.cpu.losses import weight_penalty
@@ -64,9 +64,13 @@ class DeviceEngine:
                 # Here a minibatch is one window of all streams.
                 lengths = data.window_lengths
                 batch_size = len(lengths)
-            need = memory_need(network, data, lengths, solver, batch_size, steps, device.stack.step_bytes, device.trunk)
+            longest, of_stack = int(lengths.max(initial=0)), device.stack.step_bytes
+
+            def need_of(size: int, steps: int | None) -> MemoryNeed:
+                return memory_need(network, data, lengths, solver, size, steps, of_stack, device.trunk)
+
             free = free_bytes()
-            check_memory(need, free, lengths, batch_size, steps, not network.bidirectional)
+            need = check_memory(need_of, free, longest, batch_size, steps, not network.bidirectional)
             room = 0.9 * free - need.total
             self._source = Source(data, device.per_step, network.trunk.embedding, room, device.arrays, device.queue)
             self._inference = DeviceInference(device, keeps_values=True)
@@ -179,10 +183,13 @@ class _LossOfAll:
         self.bptt_steps = bptt_steps
         self.dropout_seed = dropout_seed
         self.device = device = DeviceNetwork(network)
-        lengths, truncates = data.lengths, not network.bidirectional
-        need = memory_need(network, data, lengths, None, 1, bptt_steps, device.stack.step_bytes, device.trunk)
-        free = free_bytes()
-        check_memory(need, free, lengths, 1, bptt_steps, truncates)
+        lengths = data.lengths
+
+        def need_of(size: int, steps: int | None) -> MemoryNeed:
+            return memory_need(network, data, lengths, None, size, steps, device.stack.step_bytes, device.trunk)
+
+        free, longest = free_bytes(), int(lengths.max(initial=0))
+        need = check_memory(need_of, free, longest, 1, bptt_steps, not network.bidirectional)
         room = 0.9 * free - need.total
         # The time steps stay on the device if they leave it half of what is there.
         half = min(room / 2, 2.0**60)

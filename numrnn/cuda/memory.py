@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,17 +119,23 @@ def _bytes_of(data: TrainingSource) -> int:
 
 
 def check_memory(
-    need: MemoryNeed, free: float, lengths: NDArray[np.int64], batch_size: int, bptt_steps: int | None, truncates: bool
-) -> None:
-    """See that a minibatch fits.
+    need_of: Callable[[int, int | None], MemoryNeed],
+    free: float,
+    longest: int,
+    batch_size: int,
+    bptt_steps: int | None,
+    truncates: bool,
+) -> MemoryNeed:
+    """See that a minibatch fits; what it needs.
 
     Parameters
     ----------
-    need : MemoryNeed
+    need_of : callable
+        What training needs with a batch size and a number of steps of truncated backpropagation.
     free : float
         Bytes that are free on the device.
-    lengths : ndarray of int64
-        Of all sequences.
+    longest : int
+        Time steps of the longest sequence.
     batch_size, bptt_steps
         What they are.
     truncates : bool
@@ -140,28 +147,32 @@ def check_memory(
         It says how much is needed, how much there is, and what would fit.
     """
     usable = free * _USABLE
+    need = need_of(batch_size, bptt_steps)
     if need.total <= usable:
-        return
-    left = usable - need.parameters - need.outputs
+        return need
     remedies = []
-    ordered = np.sort(np.asarray(lengths))[::-1]
-    windows = ordered if bptt_steps is None else np.minimum(ordered, bptt_steps)
-    costs = np.cumsum(windows * need.step + ordered * need.whole_step)
-    fitting = min(int(np.searchsorted(costs, left, side="right")), batch_size - 1)
-    if fitting >= 1:
+    fitting = _largest(batch_size - 1, lambda size: need_of(size, bptt_steps).total <= usable)
+    if fitting:
         remedies.append(f"batch_size={fitting}")
-    if truncates and need.n_whole_steps:
-        of_batch = ordered[:batch_size]
-        room = left - int(of_batch.sum()) * need.whole_step
-        steps = int(room // (need.step * len(of_batch)))
-        if 1 <= steps < int(of_batch.max()):
-            remedies.append(f"bptt_steps={steps}")
+    shorter = min(longest, longest if bptt_steps is None else bptt_steps) - 1
+    steps = _largest(shorter, lambda steps: need_of(batch_size, steps).total <= usable) if truncates else 0
+    if steps:
+        remedies.append(f"bptt_steps={steps}")
     advice = f"{' or '.join(remedies)} would fit" if remedies else "no batch_size would fit; use device='cpu'"
     raise MemoryError(
         f"training needs about {_readable(need.total)} on the CUDA device, but {_readable(usable)} are available: "
         f"{_readable(need.parameters)} for parameters and solver, {_readable(need.step)} for each of the "
         f"{need.n_steps} time steps that the largest minibatch has in memory at a time; {advice}"
     )
+
+
+def _largest(limit: int, fits: Callable[[int], bool]) -> int:
+    """The largest of 1, ..., limit that fits, if all below it do as well; 0 if none does."""
+    low, high = 0, limit
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
 
 
 def _readable(n_bytes: float) -> str:

@@ -11,12 +11,13 @@ from numrnn.cuda import engine as engine_module
 from numrnn.cuda.engine import DeviceEngine
 from numrnn.cuda.memory import check_memory, memory_need
 from numrnn.cuda.network import DeviceNetwork
+from numrnn.kernels.cuda.arrays import DeviceArrays, Stager, download, new_queue
 from numrnn.network import Network
 from numrnn.packing import Sequences
 from numrnn.training.data import TrainingData
 from numrnn.training.engine import HostEngine
 from numrnn.training.loop import train
-from numrnn.training.solvers import SGD, Adam, Solver
+from numrnn.training.solvers import SGD, Adam
 from numrnn.training.streams import StreamWindows
 
 
@@ -164,36 +165,41 @@ def test_what_cannot_be_trained_on_the_device():
 
 
 # ------------------------------------------------------------------------------------------------------------- memory
-def need_of(network, data, batch_size, bptt_steps=None):
-    solver: Solver = Adam()
-    source = TrainingData.of(network, *data)
-    return memory_need(network, source, source.lengths, solver, batch_size, bptt_steps, 1000)
-
-
 def test_what_would_fit_does_fit():
     """The batch size that the error names fits, and the next one does not; likewise the steps."""
     network = make_network(pooling="last")
     rng = np.random.RandomState(0)
-    data = Sequences.from_padded(rng.standard_normal((20, 30, 2))), rng.randint(0, 2, 20), None
-    lengths = data[0].lengths
-    free = 1e6
-    need = need_of(network, data, 20, 25)
+    data = TrainingData.of(
+        network, Sequences.from_padded(rng.standard_normal((20, 30, 2))), rng.randint(0, 2, 20), None
+    )
+
+    def need_of(size, steps):
+        return memory_need(network, data, data.lengths, Adam(), size, steps, 1000)
+
+    def check(free, size, steps, truncates=True):
+        return check_memory(need_of, free, 30, size, steps, truncates)
+
     # 20 sequences of 25 steps and somewhat more than 1000 bytes each are about 0.55 MB: let there be half of it.
-    free = need.total / 2
+    free = need_of(20, 25).total / 2
     with pytest.raises(MemoryError, match=r"needs about .* on the CUDA device, but .* are available") as error:
-        check_memory(need, free, lengths, 20, 25, True)
+        check(free, 20, 25)
     text = str(error.value)
     batch_size = int(text.split("batch_size=")[1].split()[0])
     steps = int(text.split("bptt_steps=")[1].split()[0])
     assert 1 <= batch_size < 20
     assert 1 <= steps < 25
     for size, length in ((batch_size, 25), (20, steps)):
-        check_memory(need_of(network, data, size, length), free, lengths, size, length, True)
+        assert check(free, size, length) == need_of(size, length)
     for size, length in ((batch_size + 1, 25), (20, steps + 1)):
         with pytest.raises(MemoryError):
-            check_memory(need_of(network, data, size, length), free, lengths, size, length, True)
+            check(free, size, length)
+    # Without truncation there may be some that would do.
+    with pytest.raises(MemoryError, match=r"batch_size=\d+ or bptt_steps=\d+ would fit"):
+        check(free, 20, None)
+    with pytest.raises(MemoryError, match=r"batch_size=\d+ would fit"):
+        check(free, 20, None, False)
     with pytest.raises(MemoryError, match="no batch_size would fit"):
-        check_memory(need, 10.0, lengths, 20, None, False)
+        check(10.0, 20, None, False)
 
 
 def test_the_memory_is_looked_at_before_training(monkeypatch):
@@ -206,3 +212,60 @@ def test_the_memory_is_looked_at_before_training(monkeypatch):
     with pytest.raises(MemoryError, match="for each of the 20 time steps"):
         run(make_network(pooling=None), (streams,), batch_size=1, shuffle=False, engine=DeviceEngine)
     np.testing.assert_array_equal(network.parameters.flat, before)
+
+
+def test_the_memory_of_convolutions_is_counted():
+    """More pixels and more filters need more; what the error says would fit, fits."""
+    data = Sequences.from_padded(np.zeros((20, 30, 8))), np.zeros(20, dtype=np.int64), None
+    totals = []
+    for filters in (2, 16):
+        convolutions = ({"kind": "2d", "filters": filters, "kernel_size": 3, "pool_size": 2},)
+        network = make_network(input_size=8, convolutions=convolutions)
+        source, trunk = TrainingData.of(network, *data), DeviceNetwork(network).trunk
+
+        def need_of(size, steps=None, network=network, source=source, trunk=trunk):
+            return memory_need(network, source, source.lengths, Adam(), size, steps, 100, trunk)
+
+        needs = [need_of(size) for size in (20, 10, 1)]
+        totals.append(needs[0].total)
+        # Ten would fit, and eleven would not.
+        with pytest.raises(MemoryError, match=r"batch_size=10 would fit"):
+            check_memory(need_of, needs[1].total / 0.9 + 1, 30, 20, None, False)
+        assert needs[2].total < needs[1].total < needs[0].total
+    # Pixels before and after the convolution, and their gradients, of 16 and of 2 filters.
+    assert totals[1] - totals[0] > 20 * 30 * 8 * 14 * 2 * 8
+
+
+def test_data_larger_than_the_device_is_streamed(monkeypatch):
+    """A minibatch fits, the training set does not: minibatches go through pinned memory, and nothing else changes."""
+    network, other = make_network(), make_network()
+    data = make_data(9)
+    source = TrainingData.of(network, *data)
+    need = memory_need(network, source, source.lengths, Adam(), 2, None, DeviceNetwork(network).stack.step_bytes)
+    assert need.data > 64
+    monkeypatch.setattr(engine_module, "free_bytes", lambda: (need.total + 64) / 0.9)
+    made = []
+
+    class Remembered(DeviceEngine):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(self)
+
+    states = [run(network, data, engine=HostEngine), run(other, data, engine=Remembered)]
+    check_same(network, other, *states)
+    assert not made[0]._source.is_resident
+    assert made[0]._source._stager is not None
+
+
+def test_two_pinned_buffers_take_turns():
+    queue, arrays = new_queue(), DeviceArrays()
+    stager = Stager(arrays)
+    matrix = np.random.default_rng(0).normal(size=(20, 3))
+    before = None
+    for count in (4, 2, 7, 1, 9, 0, 3):
+        rows = np.arange(count) * 2
+        now = stager.put("values", matrix, rows, queue)
+        for flat, expected in [(now, matrix[rows]), *([before] if before is not None else [])]:
+            # The one before is still there.
+            np.testing.assert_array_equal(download(flat, queue)[: expected.size], expected.reshape(-1))
+        before = now, matrix[rows]

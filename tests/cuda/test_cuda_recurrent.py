@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from types import ModuleType, SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -186,3 +190,57 @@ def test_products(transposed, accumulate):
     )
     assert first.shape == (form.m, form.k) and second.shape == (form.k, form.n)
     np.testing.assert_allclose((first @ second).reshape(-1, order="F"), (a @ b).reshape(-1), atol=1e-13)
+
+
+@pytest.mark.parametrize("arithmetic", ["float32", "tf32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_product_says_its_arithmetic(monkeypatch, arithmetic, dtype):
+    """Which function of cuBLAS is called, and with what: cuBLAS is the one stand-in here."""
+    from numrnn.kernels.cuda import blas
+
+    calls = []
+    cublas = SimpleNamespace(
+        sgemm=lambda *a: calls.append(("sgemm", a)),
+        dgemm=lambda *a: calls.append(("dgemm", a)),
+        gemmEx=lambda *a: calls.append(("gemmEx", a)),
+    )
+    package = ModuleType("cupy.cuda")
+    package.cublas, package.device = cublas, SimpleNamespace(get_cublas_handle=lambda: 7)
+    monkeypatch.setitem(sys.modules, "cupy", ModuleType("cupy"))
+    monkeypatch.setitem(sys.modules, "cupy.cuda", package)
+    monkeypatch.setattr(blas, "_external_stream", lambda pointer: contextlib.nullcontext())
+    monkeypatch.setattr(blas, "_address", lambda array, first: 1000 * array.size + first)
+    monkeypatch.setattr(blas, "products", lambda: arithmetic)
+    a, b, out = (np.zeros(size, dtype=dtype) for size in (6, 12, 8))
+    queue = SimpleNamespace(handle=3)
+    blas.multiply_by_blas(queue, (a, 0, False), 3, (b, 1, False), 4, (out, 2), 4, (2, 4, 3), True)
+    ((name, given),) = calls
+    addresses = 12001, 6000, 8002
+    assert given[:6] == (7, 0, 0, 4, 2, 3)
+    if dtype == "float64" or arithmetic == "float32":
+        assert name == ("sgemm" if dtype == "float32" else "dgemm")
+        assert (given[7], given[9], given[12]) == addresses
+        assert (given[8], given[10], given[13]) == (4, 3, 4)
+    else:
+        assert name == "gemmEx"
+        assert (given[7], given[10], given[14]) == addresses
+        assert (given[9], given[12], given[16]) == (4, 3, 4)
+        assert given[17] == {"tf32": 77, "bfloat16": 75}[arithmetic]
+        assert given[8] == given[11] == given[15] == 0
+
+
+def test_products_are_chosen_by_a_variable(monkeypatch):
+    from numrnn.kernels.cuda import availability, blas
+
+    for name in ("float32", "tf32", "bfloat16"):
+        monkeypatch.setenv("NUMRNN_CUDA_PRODUCTS", name)
+        assert availability.products.__wrapped__() == name
+    monkeypatch.setenv("NUMRNN_CUDA_PRODUCTS", "float16")
+    with pytest.raises(ValueError, match="NUMRNN_CUDA_PRODUCTS must be one of float32, tf32, bfloat16, got 'float16'"):
+        availability.products.__wrapped__()
+    # Nobody who asks for tensor cores gets something else.
+    monkeypatch.setattr(blas, "products", lambda: "tf32")
+    monkeypatch.setattr(blas, "SIMULATED", False)
+    monkeypatch.setattr(blas, "_finds_blas", lambda: False)
+    with pytest.raises(RuntimeError, match="NUMRNN_CUDA_PRODUCTS=tf32 needs cuBLAS"):
+        blas.has_blas.__wrapped__()

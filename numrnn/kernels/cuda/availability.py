@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from importlib.util import find_spec
 
-__all__ = ["is_device_error", "is_out_of_memory", "refusal", "require_package", "why_unavailable"]
+__all__ = [
+    "PRODUCTS",
+    "is_device_error",
+    "is_out_of_memory",
+    "products",
+    "refusal",
+    "require_package",
+    "why_unavailable",
+]
 
 # Packages whose errors are those of the device: numba-cuda, and NVIDIA's that it stands on.
 _ROOTS = ("numba.cuda.", "cuda.core", "cuda.bindings", "cuda.pathfinder", "nvmath.", "cupy_backends.", "cupy.")
@@ -20,6 +29,25 @@ def require_package() -> None:
     """Raise an ImportError where kernels cannot be compiled."""
     if find_spec("numba_cuda") is None:
         raise ImportError(_NOT_INSTALLED)
+
+
+# Arithmetic of large products of float32 matrices.
+PRODUCTS = ("float32", "tf32", "bfloat16")
+
+
+@cache
+def products() -> str:
+    """In which arithmetic the device multiplies large float32 matrices; the variable NUMRNN_CUDA_PRODUCTS says it.
+
+    Raises
+    ------
+    ValueError
+        If the variable is something else.
+    """
+    chosen = os.environ.get("NUMRNN_CUDA_PRODUCTS", PRODUCTS[0])
+    if chosen not in PRODUCTS:
+        raise ValueError(f"NUMRNN_CUDA_PRODUCTS must be one of {', '.join(PRODUCTS)}, got {chosen!r}")
+    return chosen
 
 
 @cache
