@@ -186,6 +186,17 @@ def test_missing_values_count_neither_in_the_loss_nor_beside_it(rng):
     assert windows.n_rows == len(targets)
 
 
+def test_windows_are_views(rng):
+    y = series(rng, 300)
+    prepared = Prepared(quick(window_length=100).fit(y)._preparation, read_panel(y, None, "raise"))
+    windows = Windows(prepared, np.array([99]), np.array([297]))
+    batch, targets, weights = windows.part(0, 150)
+    assert batch.sources.values is prepared.rows
+    assert prepared.rows.shape == (303, 1)  # beyond the end there is what the decoder reads
+    assert (len(batch.sources), batch.targets.values.shape, targets.shape) == (150, (450, 1), (450, 1))
+    assert weights is None
+
+
 def test_backtest_with_a_shorter_horizon_goes_to_the_end_of_the_series(rng):
     """What the decoder reads beyond the last row does not change the steps before it."""
     y, X = [series(rng, 120), series(rng, 110)], [rng.normal(size=(n, 1)) for n in (120, 110)]
@@ -336,7 +347,7 @@ def test_covariates_that_cannot_be_used(rng):
     model = quick(future_covariates=[1]).fit(y, X)
     with pytest.raises(ValueError, match="X must hold the future covariates of the 3 steps to forecast"):
         model.predict()
-    with pytest.raises(ValueError, match="X is too short: a forecast of 3 steps needs .*, got 2 rows"):
+    with pytest.raises(ValueError, match=r"X is too short: a forecast of 3 steps needs .*, got 2 rows"):
         model.predict(X=X[:2])
     with pytest.raises(ValueError, match=r"at most 3 steps can be forecast without them"):
         model.predict(4, X=X[:4])

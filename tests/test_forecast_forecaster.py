@@ -372,13 +372,10 @@ def test_learns_a_season(rng):
     assert np.abs(forecast - y[228:]).max() < 0.15
 
 
-@pytest.mark.parametrize("strategy", ["direct", "encoder_decoder"])
-def test_memory_of_training_grows_by_less_than_twice_the_series(strategy, rng):
+def test_memory_of_training_grows_by_less_than_twice_the_series(rng):
     """What a minibatch takes is the same for both; windows as copies would take 300 times the series."""
     y = rng.normal(size=16_000)
-    model = quick(
-        strategy=strategy, window_length=300, hidden_layer_sizes=(1,), max_iter=1, batch_size=64, calibration_fraction=0
-    )
+    model = quick(window_length=300, hidden_layer_sizes=(1,), max_iter=1, batch_size=64, calibration_fraction=0)
 
     def peak(series):
         tracemalloc.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from numrnn.forecasting.fitting import Fitting
 from numrnn.forecasting.preparation import TRANSFORMATIONS
 from numrnn.forecasting.series import Panel, read_covariates, read_panel
+from numrnn.forecasting.stream import ForecastStream
 from numrnn.forecasting.windows import Prepared
 
 __all__ = ["Continuation"]
@@ -19,7 +21,7 @@ Array = NDArray[np.float64]
 
 
 class Continuation(Fitting):
-    """The method `update`."""
+    """The methods `update` and `stream`."""
 
     def update(self, y_new: Any, X_new: Any = None) -> Self:
         """Go on with new values, without training: the next forecast begins after them.
@@ -56,7 +58,7 @@ class Continuation(Fitting):
             )
         if old.container == "long":
             new = new.ordered(old.names)
-        self._check_new(new)
+        self._check_new(new.values)
         if (X_new is None) != (self._n_covariates == 0):
             raise ValueError(
                 f"X_new must hold the {self._n_covariates} covariates of y_new, got None"
@@ -75,8 +77,56 @@ class Continuation(Fitting):
         self._history = whole.tail(settings.n_history + settings.horizon)
         return self
 
-    def _check_new(self, new: Panel) -> None:
-        lowest = np.nanmin(new.values, initial=np.inf)
+    def stream(self, steps: int | None = None) -> ForecastStream:
+        """The series one time step at a time, with a forecast after each; the forecaster is not changed.
+
+        Parameters
+        ----------
+        steps : int, default=None
+            Steps ahead that are forecast. None is the next one alone, whose forecast has the shape of a time step.
+
+        Returns
+        -------
+        stream : ForecastStream
+            It begins where the series ended. Numbers go in and come out, also where y was of pandas.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If `fit` was not called.
+        ValueError
+            If `steps` is not positive, or takes the future of covariates that are not known.
+
+        Notes
+        -----
+        A forecast reads the window anew, as the network was trained to: a time step costs a pass over the window, and
+        none of the checks of containers and calibrations of `update`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from numrnn import RNNForecaster
+        >>> y = 10 + np.sin(np.arange(120.0))
+        >>> model = RNNForecaster((4,), window_length=8, max_iter=2, tol=0.0, random_state=0).fit(y[:100])
+        >>> stream = model.stream()
+        >>> forecasts = [stream.update(value) for value in y[100:]]
+        >>> forecasts[-1] == model.update(y[100:]).predict()[0]
+        True
+        """
+        check_is_fitted(self, "_network")
+        if steps is not None and (not isinstance(steps, Integral) or isinstance(steps, bool) or steps < 1):
+            raise ValueError(f"steps must be a positive integer or None, got {steps!r}")
+        settings = self._preparation.settings
+        if steps is not None and settings.past and steps > settings.block:
+            raise ValueError(
+                f"a forecast of {steps} steps needs the future of all covariates, but columns {list(settings.past)} of "
+                f"X are not in future_covariates; at most {settings.block} steps can be forecast without them"
+            )
+        wanted = None if steps is None else int(steps)
+        return ForecastStream(self._predictor, self._history, self.missing, wanted, self._check_new)
+
+    def _check_new(self, values: Array) -> None:
+        lowest = np.nanmin(values, initial=np.inf)
         border = -np.inf if self.transformation is None else TRANSFORMATIONS[self.transformation][2]
         if lowest <= border:
             raise ValueError(f"transformation={self.transformation!r} needs values above {border:g}, got {lowest:g}")
