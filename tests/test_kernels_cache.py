@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,38 @@ def test_a_change_is_seen_where_it_is_reached(tmp_path: Path, monkeypatch: pytes
     jit._sources.cache_clear()
     jit._fingerprint.cache_clear()
     assert changed == {"values.py", "loops/inner.py", "loops/outer.py"}
+
+
+_KERNEL = """
+from typing import NamedTuple
+
+from numrnn.kernels.jit import kernel
+
+
+class {name}(NamedTuple):
+    value: float
+
+
+@kernel
+def double(x):
+    return 2 * x.value
+
+
+result = double({name}(1.5))
+"""
+
+
+@pytest.mark.skipif(not jit.COMPILED, reason="nothing is compiled")
+def test_what_an_older_version_left_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its index names types that may be gone, and could not be unpickled."""
+    path = tmp_path / "a_kernel_of_its_own.py"
+    for name in ("Before", "After"):
+        path.write_text(_KERNEL.format(name=name), encoding="utf-8")
+        jit._fingerprint.cache_clear()
+        jit._sources.cache_clear()
+        source = compile(path.read_text(encoding="utf-8"), str(path), "exec")
+        module = types.ModuleType(path.stem)
+        monkeypatch.setitem(sys.modules, path.stem, module)
+        exec(source, vars(module))
+        assert module.result == 3.0
+    assert any(tmp_path.rglob("*.nbi"))
