@@ -102,7 +102,14 @@ def compile_translator(
         See `EncoderDecoder.beam`: the beam, the length normalisation, the penalty, and ids that are not written.
     units : ndarray of shape (2, n_columns), default=None
         Factor and summand of measurements; None is 1 and 0.
+
+    Raises
+    ------
+    ValueError
+        If the network does not write on its own.
     """
+    if network.decoder_inputs is not None:
+        raise ValueError("a network with decoder_inputs does not read what it writes and cannot be compiled to write")
     decoder, parameters, dtype = network.decoder, network.parameters, network.dtype
     width = width if network.takes_ids else 1
     layout, ends = decoder.layout(2 * width, width)
