@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from numrnn.cuda.batches import Plans
 from numrnn.cuda.faults import device_errors
-from numrnn.cuda.stack import DeviceStack, StackPass
+from numrnn.cuda.layer import StackPass
+from numrnn.cuda.stack import DeviceStack
 from numrnn.kernels.cuda.arrays import (
     DeviceArrays,
     clear,

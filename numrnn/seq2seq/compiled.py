@@ -49,19 +49,20 @@ class CompiledTranslator:
     >>> import numpy as np, numrnn
     >>> from numba import njit
     >>> words = ["one two", "two one", "one one", "two two"] * 5
-    >>> model = numrnn.RNNSeq2Seq((8,), embedding_dim=4, learning_rate_init=0.05, max_iter=40, tol=0.0, random_state=0)
+    >>> model = numrnn.RNNSeq2Seq((8,), analyzer="split", embedding_dim=4, max_iter=40, tol=0.0, random_state=0)
+    >>> model = model.set_params(learning_rate_init=0.05)
     >>> compiled = model.fit(words, [text.upper() for text in words]).compile()
     >>> predict, parameters = compiled.predict, compiled.parameters
     >>> @njit
     ... def translate_all(parameters, sources, lengths, out):
     ...     for i in range(len(sources)):
     ...         lengths[i] = predict(parameters, sources[i], out[i])
-    >>> sources = np.array([[model.source_vocabulary_[word] for word in ("one", " two")]])
+    >>> sources = np.array([[model.source_vocabulary_[word] for word in ("one", "two")]])
     >>> lengths, out = np.zeros(1, dtype=np.int64), np.zeros((1, compiled.max_length), dtype=np.int64)
     >>> translate_all(parameters, sources, lengths, out)
     >>> tokens = dict(zip(model.target_vocabulary_.values(), model.target_vocabulary_))
     >>> [tokens[i] for i in out[0, : lengths[0]]]
-    ['ONE', ' TWO']
+    ['ONE', 'TWO']
     """
 
     def __init__(
@@ -102,7 +103,14 @@ def compile_translator(
         See `EncoderDecoder.beam`: the beam, the length normalisation, the penalty, and ids that are not written.
     units : ndarray of shape (2, n_columns), default=None
         Factor and summand of measurements; None is 1 and 0.
+
+    Raises
+    ------
+    ValueError
+        If the network does not write on its own.
     """
+    if network.decoder_inputs is not None:
+        raise ValueError("a network with decoder_inputs does not read what it writes and cannot be compiled to write")
     decoder, parameters, dtype = network.decoder, network.parameters, network.dtype
     width = width if network.takes_ids else 1
     layout, ends = decoder.layout(2 * width, width)

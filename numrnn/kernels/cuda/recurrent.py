@@ -87,7 +87,7 @@ ROW_GATES = ROWS = WARP_LANES = LEFT = SIZE = 1
 MULTI = False
 step: Any = None
 adjoint = read_slots = write_slots = read_states = write_states = join = publish_all = total = step
-multiply_all = fetch = lane_base_of = meet = add_biases = step
+multiply_all = fetch = lane_base_of = meet = add_biases = places_of = move_own_states = step
 
 
 def columns_of(cell: Cell) -> tuple[int, ...]:
@@ -255,6 +255,30 @@ def _meet_together(counters, place, n_blocks, meetings):
     cuda.syncthreads()
 
 
+def _places(direction, begin, n_rows, n_sequences):
+    """Where a block's part begins in values, states before each step, states and exchange, and its counter."""
+    return (
+        direction * n_rows * N_SLOTS * SIZE,
+        direction * N_STATES * n_rows * SIZE,
+        (direction * n_sequences + begin) * N_STATES * SIZE,
+        (direction * 2 * n_sequences + begin) * DEPTH_PITCH,
+        (direction * cuda.gridDim.y + cuda.blockIdx.y) * COUNTER_PITCH,
+    )
+
+
+def _move_own_states(state, first, shared, own, mine, unit_begin, me, begins):
+    """The states of a block's units and sequences: to shared memory where a walk begins, and back where it ends."""
+    for i in range(me, mine * UNITS, THREADS):
+        unit = unit_begin + i % UNITS
+        if unit < SIZE:
+            there = first + i // UNITS * N_STATES * SIZE + unit
+            here = own + i // UNITS * N_STATES * UNITS + i % UNITS
+            if begins:
+                write_states(shared, here, UNITS, read_states(state, there, SIZE))
+            else:
+                write_states(state, there, SIZE, read_states(shared, here, UNITS))
+
+
 # ------------------------------------------------------------------------------------------------------- the two loops
 def _forward(
     values, before, seen, state, exchange, counters, outputs, pitch, offsets, order, parameters, weight_hh, bias_ih,
@@ -262,10 +286,8 @@ def _forward(
     threshold, scale,
 ):  # fmt: skip
     shared = cuda.shared.array(0, FLOAT, ALIGNMENT)
-    me = cuda.threadIdx.x
-    direction = cuda.blockIdx.z
+    me, direction, unit_begin = cuda.threadIdx.x, cuda.blockIdx.z, cuda.blockIdx.x * UNITS
     reverse = direction == 1
-    unit_begin = cuda.blockIdx.x * UNITS
     begin = cuda.blockIdx.y * slice_size
     mine = min(slice_size, n_sequences - begin)
     stream = np.uint32(stream + direction)
@@ -274,17 +296,10 @@ def _forward(
     part_pitch = CHUNK * N_GATES * UNITS
     bias = parts + PARTS * part_pitch
     own = bias + N_SLOTS * UNITS
-    values_first = direction * n_rows * N_SLOTS * SIZE
-    before_first = direction * N_STATES * n_rows * SIZE
-    state_first = direction * N_STATES * n_sequences * SIZE
-    exchange_first = (direction * 2 * n_sequences + begin) * DEPTH_PITCH
+    values_first, before_first, state_first, exchange_first, place = places_of(direction, begin, n_rows, n_sequences)
     exchange_pitch = n_sequences * DEPTH_PITCH
-    place = (direction * cuda.gridDim.y + cuda.blockIdx.y) * COUNTER_PITCH
-
-    lane = me % LANES
-    group = me // LANES
-    part = lane // WARP_LANES
-    base = lane_base_of(lane % WARP_LANES)
+    lane, group = me % LANES, me // LANES
+    part, base = lane // WARP_LANES, lane_base_of(lane % WARP_LANES)
     own_unit = unit_begin + group * UNITS_EACH
     weights = load_weights(
         parameters, weight_hh[direction] + own_unit * SIZE, SIZE - own_unit, SIZE, SIZE, SIZE * SIZE, 1, lane,
@@ -294,12 +309,7 @@ def _forward(
         unit = unit_begin + i
         if unit < SIZE:
             add_biases(parameters, bias_ih[direction] + unit, bias_hh[direction] + unit, SIZE, shared, bias + i)
-    for i in range(me, mine * UNITS, THREADS):
-        unit = unit_begin + i % UNITS
-        if unit < SIZE:
-            at = state_first + (begin + i // UNITS) * N_STATES * SIZE + unit
-            here = own + i // UNITS * N_STATES * UNITS + i % UNITS
-            write_states(shared, here, UNITS, read_states(state, at, SIZE))
+    move_own_states(state, state_first, shared, own, mine, unit_begin, me, True)
     if not MULTI:
         fetch(exchange, exchange_first, shared, mine, me)
     cuda.syncthreads()
@@ -364,12 +374,7 @@ def _forward(
         if s + 1 < last_step:
             meet(counters, place, cuda.gridDim.x, s + 1 - first_step)
     cuda.syncthreads()
-    for i in range(me, mine * UNITS, THREADS):
-        unit = unit_begin + i % UNITS
-        if unit < SIZE:
-            at = state_first + (begin + i // UNITS) * N_STATES * SIZE + unit
-            here = own + i // UNITS * N_STATES * UNITS + i % UNITS
-            write_states(state, at, SIZE, read_states(shared, here, UNITS))
+    move_own_states(state, state_first, shared, own, mine, unit_begin, me, False)
 
 
 def _backward(
@@ -377,38 +382,24 @@ def _backward(
     n_rows, n_sequences, slice_size, n_steps, first_step, last_step, is_masked, seed, stream, threshold, scale,
 ):  # fmt: skip
     shared = cuda.shared.array(0, FLOAT, ALIGNMENT)
-    me = cuda.threadIdx.x
-    direction = cuda.blockIdx.z
+    me, direction, unit_begin = cuda.threadIdx.x, cuda.blockIdx.z, cuda.blockIdx.x * UNITS
     reverse = direction == 1
-    unit_begin = cuda.blockIdx.x * UNITS
     begin = cuda.blockIdx.y * slice_size
     mine = min(slice_size, n_sequences - begin)
     stream = np.uint32(stream + direction)
     parts = CHUNK * DEPTH_PITCH
     part_pitch = CHUNK * UNITS
     own = parts + PARTS * part_pitch
-    values_first = direction * n_rows * N_SLOTS * SIZE
-    before_first = direction * N_STATES * n_rows * SIZE
-    state_first = direction * N_STATES * n_sequences * SIZE
-    exchange_first = (direction * 2 * n_sequences + begin) * DEPTH_PITCH
+    values_first, before_first, state_first, exchange_first, place = places_of(direction, begin, n_rows, n_sequences)
     exchange_pitch = n_sequences * DEPTH_PITCH
-    place = (direction * cuda.gridDim.y + cuda.blockIdx.y) * COUNTER_PITCH
-
-    lane = me % LANES
-    group = me // LANES
-    part = lane // WARP_LANES
-    base = lane_base_of(lane % WARP_LANES)
+    lane, group = me % LANES, me // LANES
+    part, base = lane // WARP_LANES, lane_base_of(lane % WARP_LANES)
     own_unit = unit_begin + group * UNITS_EACH
     weights = load_weights(
         parameters, weight_hh[direction] + own_unit, SIZE - own_unit, N_GATES * SIZE, 1, 0, SIZE, lane, UNITS_EACH, 1,
         WORDS, LANES, WIDTH,
     )  # fmt: skip
-    for i in range(me, mine * UNITS, THREADS):
-        unit = unit_begin + i % UNITS
-        if unit < SIZE:
-            at = state_first + (begin + i // UNITS) * N_STATES * SIZE + unit
-            here = own + i // UNITS * N_STATES * UNITS + i % UNITS
-            write_states(shared, here, UNITS, read_states(state, at, SIZE))
+    move_own_states(state, state_first, shared, own, mine, unit_begin, me, True)
     if not MULTI:
         fetch(exchange, exchange_first, shared, mine, me)
     cuda.syncthreads()
@@ -463,12 +454,7 @@ def _backward(
         if s + 1 < last_step:
             meet(counters, place, cuda.gridDim.x, s + 1 - first_step)
     cuda.syncthreads()
-    for i in range(me, mine * UNITS, THREADS):
-        unit = unit_begin + i % UNITS
-        if unit < SIZE:
-            at = state_first + (begin + i // UNITS) * N_STATES * SIZE + unit
-            here = own + i // UNITS * N_STATES * UNITS + i % UNITS
-            write_states(state, at, SIZE, read_states(shared, here, UNITS))
+    move_own_states(state, state_first, shared, own, mine, unit_begin, me, False)
 
 
 def _biases_1(parameters, ih, hh, size, shared, at):
@@ -575,21 +561,22 @@ def kernel_function(
         return device_function(_copy(function, function.__name__, {**constants, **names}))
 
     constants["total"] = made(_total)
-    read_states, write_states = (_read_1, _write_1) if cell.n_states == 1 else (_read_2, _write_2)
+    of_states = (_read_1, _write_1) if cell.n_states == 1 else (_read_2, _write_2)
+    constants["read_states"], constants["write_states"] = map(made, of_states)
     names = {
         **constants,
         "step": step_of(cell),
         "adjoint": adjoint_of(cell),
         "read_slots": made(read),
         "write_slots": made(write),
-        "read_states": made(read_states),
-        "write_states": made(write_states),
         "join": made(join_),
         "publish_all": made(publish),
         "add_biases": made(biases),
         "fetch": made(_fetch),
         "multiply_all": made(_multiply_all),
         "lane_base_of": made(_lane_base),
+        "places_of": made(_places),
+        "move_own_states": made(_move_own_states),
         "meet": made(_meet_together if geometry.together else _meet_alone),
     }
     loop = _backward if backward else _forward
