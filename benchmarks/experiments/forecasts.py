@@ -202,9 +202,11 @@ def _statistical(prepared: Prepared, task: Task, origins: _Origins, report: Call
 def _times(model: RNNForecaster, task: Task, n_epochs: int = 10) -> dict[str, float] | None:
     """Processor seconds of an epoch on the windows of the training part, ours and a plain loop of PyTorch, one thread.
 
-    Both train the same network on the same minibatches, once to warm up and then as long as is measured.
+    Both train the same network on the same minibatches, once to warm up and then as long as is measured. Not for a
+    decoder, whose peer is that of `benchmarks.experiments.encoder_decoder`.
     """
-    if not importlib.util.find_spec("torch") or model.loss not in ("squared_error", "absolute_error", "huber"):
+    losses = ("squared_error", "absolute_error", "huber")
+    if not importlib.util.find_spec("torch") or model.loss not in losses or model.strategy == "encoder_decoder":
         return None
     import torch
 
