@@ -244,8 +244,9 @@ class Training:
 
 
 def has_twin(model: RNNForecaster) -> bool:
-    """Whether PyTorch is installed, and its plain loop has the loss of the model."""
-    return bool(importlib.util.find_spec("torch")) and model.loss in ("squared_error", "absolute_error", "huber")
+    """Whether PyTorch is installed, and its plain loop has the network and the loss of the model."""
+    known = model.strategy != "encoder_decoder" and model.loss in ("squared_error", "absolute_error", "huber")
+    return bool(importlib.util.find_spec("torch")) and known
 
 
 def training_of(model: RNNForecaster, task: Task) -> Training:
@@ -271,7 +272,8 @@ def training_of(model: RNNForecaster, task: Task) -> Training:
 def _times(model: RNNForecaster, task: Task, n_epochs: int = 10) -> dict[str, float] | None:
     """Processor seconds of an epoch on the windows of the training part, ours and a plain loop of PyTorch, one thread.
 
-    Both train the same network on the same minibatches, once to warm up and then as long as is measured.
+    Both train the same network on the same minibatches, once to warm up and then as long as is measured. Not for a
+    decoder, whose peer is that of `benchmarks.experiments.encoder_decoder`.
     """
     if not has_twin(model):
         return None
