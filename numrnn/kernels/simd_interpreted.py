@@ -123,11 +123,11 @@ def tile(height, width, a, a0, rows, row0, pitch, b, b0, depth, start, start0, s
 def tile_transposed(height, width, a, a0, pitch, b, b0, depth, start, start0, start_pitch, c, c0, c_pitch):
     columns = width * lanes(b)
     factor = b[_span(b, b0, depth * columns)].reshape(depth, columns)
-    left = np.array([a[_span(a, a0 + k * pitch, height)] for k in range(depth)], dtype=np.float64)
+    left = np.array([a[_span(a, a0 + k * pitch, height)] for k in range(depth)], dtype=np.float64).T.copy()
     for r in range(height):
         total = start[_span(start, start0 + r * start_pitch, columns)].astype(np.float64)
         with np.errstate(all="ignore"):
-            c[_span(c, c0 + r * c_pitch, columns)] = total + left[:, r] @ factor
+            c[_span(c, c0 + r * c_pitch, columns)] = total + left[r] @ factor
 
 
 def tile_few(
