@@ -1,7 +1,7 @@
 """Compile every CUDA kernel for two generations of devices, without a device: registers, shared memory, spills.
 
     python -m benchmarks.gpu_kernels            the table, printed
-    python -m benchmarks.gpu_kernels --write    and put into docs/gpu.md
+    python -m benchmarks.gpu_kernels --write    and put into docs/gpu.md; with --only, the rows of these kernels alone
     python -m benchmarks.gpu_kernels --all      the recurrent kernels of every size of benchmarks/gpu.py
 
 A kernel passes if it compiles, if none of its registers go to memory, and if it has no instruction of float64 where all
@@ -202,6 +202,18 @@ def table(results: list[Compiled]) -> str:
     return "\n".join(lines)
 
 
+def renewed(old: str, new: str, only: str) -> str:
+    """A table with the rows of some kernels in the place of those it has, which may be other ones by now."""
+
+    def place(line: str) -> tuple[bool, str]:
+        # Recurrent kernels, whose names depend on the rule, come last; modules are in the order of their names.
+        return "_float" in line, line[2:].partition(":")[0]
+
+    lines = new.splitlines()
+    rows = [line for line in old.strip().splitlines()[2:] if only not in line.partition(" |")[0]]
+    return "\n".join([*lines[:2], *sorted(rows + lines[2:], key=place)])
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the table into docs/gpu.md")
@@ -227,7 +239,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.write:
         page = PAGE.read_text(encoding="utf-8")
         before, _, rest = page.partition(BEGIN)
-        after = rest.partition(END)[2]
+        old, _, after = rest.partition(END)
+        if options.only:
+            text = renewed(old, text, options.only)
         PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
     failed = [result for result in results if result.problem]
     print(f"{len(results)} kernels compiled, {len(failed)} with a problem")

@@ -157,3 +157,14 @@ def test_the_rule_is_read_from_the_file():
     assert set(rule) == {"training", "inference", "measured_on"}
     assert {work: rule[work] for work in devices.WORTH_A_DEVICE} == devices.WORTH_A_DEVICE
     assert min(devices.WORTH_A_DEVICE.values()) > 0
+
+
+def test_some_rows_of_the_table_of_kernels_are_renewed():
+    from benchmarks.gpu_kernels import renewed
+
+    head = "| kernel | types |\n|---|---|"
+    old = f"{head}\n| crf: best | f4 |\n| steps: one | f4 |\n| recurrent: forward_gru_float32_1 | float32 |"
+    new = f"{head}\n| crf: other | f8 |"
+    assert renewed(old, new, "crf") == (
+        f"{head}\n| crf: other | f8 |\n| steps: one | f4 |\n| recurrent: forward_gru_float32_1 | float32 |"
+    )
