@@ -485,7 +485,9 @@ def _may_fit(settings: dict[str, Any], weights: Mapping[str, NDArray]) -> bool:
     """Whether a network of these settings is at most as large as the tensors say."""
     if "decoder_sizes" not in settings:
         return _claimed_sizes(settings) == _sizes_of_tensors(settings, weights)
-    claimed = [value for value in settings.values() if isinstance(value, int)]
+    # Where a side has no ids, the size of their vectors says nothing.
+    unused = {f"{side}_embedding" for side in ("source", "target") if settings[side] != "ids"}
+    claimed = [value for key, value in settings.items() if isinstance(value, int) and key not in unused]
     layers = [*settings["encoder_sizes"], *settings["decoder_sizes"]]
     largest = max((max(tensor.shape, default=1) for tensor in weights.values()), default=0)
     return len(layers) <= len(weights) and all(value <= largest for value in (*claimed, *layers))

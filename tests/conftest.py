@@ -14,6 +14,8 @@ import pytest
 # The first example of a property pays for compilation, so no example has a deadline. Derandomised, so that a run that
 # passes here passes elsewhere.
 hypothesis.settings.register_profile("compiled", deadline=None, derandomize=True, max_examples=40, print_blob=True)
+# Looks further, other ways every time: `python -m pytest tests/test_hostile_input.py --hypothesis-profile=deep`.
+hypothesis.settings.register_profile("deep", deadline=None, max_examples=2000, print_blob=True)
 hypothesis.settings.load_profile("compiled")
 
 

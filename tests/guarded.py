@@ -49,7 +49,7 @@ class _Handler(ctypes.Structure):
 def _handler(side: str) -> tuple[Any, list[Any]]:
     """A capsule for NumPy, and what must live as long as any array of that memory: as long as the process."""
     after = side == "after"
-    # Pages of a block: its length and that of the array; one without rights, if before; the array; one without, if after.
+    # A block: its length and that of the array; a page without rights, if before; the array; such a page, if after.
     n_before = 1 if after else 2
 
     @numba.njit

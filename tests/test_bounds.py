@@ -7,8 +7,14 @@ untouched. Under ``NUMBA_DISABLE_JIT=1`` `simd_interpreted` checks every address
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hostile import arrays, flat
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,58 +27,6 @@ LAYERS = {
     for cell, both in (("LSTM", True), ("GRU", False))
 }
 cells = pytest.mark.parametrize("cell", LAYERS)
-# Sizes that fit, and all others in their neighbourhood; an axis too few, or one too many.
-sizes = st.sampled_from([0, 1, 2, 3, 4, 5, 10, 17])
-NUMBERS = ["<f4", "<f4", "<f4", ">f4", "<f8", ">f8", "<f2", "<i8", ">i2", "?"]
-OTHERS = ["<c8", "O", "<U3", "M8[s]", "<f4,<f4"]
-# True nine times in ten.
-usually = st.sampled_from([True] * 9 + [False])
-
-
-@st.composite
-def arrays(draw, *fitting):
-    """An array, and a check that nothing around it has changed. Most have the fitting shape and good numbers."""
-    shape = fitting if draw(usually) else tuple(draw(st.lists(sizes, max_size=4)))
-    dtype = np.dtype(draw(st.sampled_from(NUMBERS)) if draw(usually) else draw(st.sampled_from(OTHERS)))
-    # Axes in any order of memory, with any step between their elements.
-    order = draw(st.permutations(range(len(shape))))
-    steps = [draw(st.sampled_from([1, 1, 1, 2, -1, -3])) for _ in shape]
-    if draw(st.booleans()):
-        order, steps = list(range(len(shape))), [1] * len(shape)
-    sizes_in_memory = [shape[axis] for axis in order]
-    room = np.zeros([abs(step) * size + 4 for step, size in zip(steps, sizes_in_memory, strict=True)], dtype)
-    cuts = tuple(
-        slice(2, 2 + size * step, step) if step > 0 else slice(1 - size * step, 1, step)
-        for step, size in zip(steps, sizes_in_memory, strict=True)
-    )
-    view = np.asarray(room[cuts])
-    if dtype.kind in "fiubc" and shape:
-        room[...] = np.nan if dtype.kind in "fc" else 1
-        view[...] = np.random.default_rng(draw(st.integers(0, 9))).integers(-3, 4, view.shape)
-        special = None if draw(usually) else draw(st.sampled_from([np.nan, np.inf, -np.inf, 3e38, 1e-45]))
-        if special is not None and dtype.kind == "f" and view.size:
-            with np.errstate(over="ignore"):
-                view[(-1,) * view.ndim] = special
-    view = view.transpose([order.index(axis) for axis in range(len(shape))])
-    assert view.shape == shape
-    if not draw(usually) and view.ndim and view.shape[0] > 1:
-        view = np.broadcast_to(view[:1], view.shape)
-    if draw(st.booleans()):
-        view = view.view()
-        view.flags.writeable = False
-    before = room.tobytes() if dtype.kind != "O" else None
-
-    def untouched():
-        return before is None or room.tobytes() == before
-
-    return view, untouched
-
-
-def flat(results):
-    """All arrays of nested results."""
-    if isinstance(results, np.ndarray):
-        return [results]
-    return [array for part in results for array in flat(part)]
 
 
 def answer(call):
@@ -90,11 +44,11 @@ def clean(array):
 
 def check(call, *given_arrays):
     """The call with these arrays, against itself with clean copies of them."""
-    mine = answer(lambda: call(*[array for array, _ in given_arrays]))
-    assert all(untouched() for _, untouched in given_arrays)
+    mine = answer(lambda: call(*[argument.value for argument in given_arrays]))
+    assert all(argument.untouched() for argument in given_arrays)
     if mine is None:
         return
-    expected = answer(lambda: call(*[clean(array) for array, _ in given_arrays]))
+    expected = answer(lambda: call(*[clean(argument.value) for argument in given_arrays]))
     assert expected is not None
     for one, other in zip(mine, expected, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -147,5 +101,23 @@ def test_backward(cell, data):
         return layer.backward(d_y, state_of(cell, d_state)), list(layer.gradients.values())
 
     # A gradient may be as large as a float32 can be, and its sums larger.
-    if not any(a.dtype.kind == "f" and (np.abs(a.astype(np.float64)) > 1e30).any() for a, _ in (d_y, d_state)):
+    sizes = [np.abs(a.value.astype(np.float64)).max(initial=0) for a in (d_y, d_state) if a.value.dtype.kind == "f"]
+    if not any(size > 1e30 for size in sizes):
         check(call, d_y, d_state)
+
+
+# ----------------------------------------------------------------------------------------------------- guarded memory
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+@pytest.mark.parametrize(("side", "place"), [("after", 5), ("before", -1)])
+@pytest.mark.parametrize("wrong", [False, True], ids=["within", "beside"])
+def test_guarded_memory(side, place, wrong):
+    """Memory that ends where an array does tells what reads beside it, even if nothing is done with what was read."""
+    program = f"""if True:
+        import ctypes, numpy as np
+        from guarded import guarded
+        with guarded("{side}"):
+            array = np.ones(5, dtype=np.float32)
+        ctypes.string_at(array.ctypes.data + 4 * {place if wrong else 0}, 4)
+    """
+    done = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, capture_output=True, timeout=120)
+    assert done.returncode == (-signal.SIGSEGV if wrong else 0), done.stderr.decode()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names, check_is_fitted
 
 from numrnn.anomaly.parameters import DetectorParameters
 from numrnn.anomaly.symbols import sequences_of
+from numrnn.estimators.validation import checked_array
 from numrnn.forecasting.series import Panel, check_frequency, is_pandas, read_panel
 
 __all__ = ["DetectorJudgement"]
@@ -30,17 +30,11 @@ class DetectorJudgement(DetectorParameters):
         if is_pandas(X):
             if X.ndim == 2 and not {"unique_id", "ds"} <= set(X.columns):
                 _check_feature_names(self, X, reset=reset)
-        elif not (isinstance(X, (list, tuple)) and any(hasattr(element, "ndim") for element in X)):
+        elif not (isinstance(X, Sequence) and any(hasattr(element, "ndim") for element in X)):
             # A list of lists is a matrix, as everywhere in scikit-learn; series of different lengths are arrays.
             allowed: Any = "allow-nan" if self.missing == "mask" else True
-            what = check_array(
-                X,
-                dtype=np.float64,
-                ensure_2d=False,
-                allow_nd=True,
-                ensure_all_finite=allowed,
-                estimator=self,
-                input_name="X",
+            what = checked_array(
+                X, "X", self, dtype=np.float64, ensure_2d=False, allow_nd=True, ensure_all_finite=allowed
             )
             if what.ndim == 3:
                 kind, what = "array", list(what)

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from numrnn.estimators.base import RecurrentEstimator, automatic_batch_size
 from numrnn.estimators.fitting import leaving_results, loop_parameters, unchanged_if_unlearned, unchanged_on_error
 from numrnn.estimators.pairs import Pairs
-from numrnn.estimators.sides import ANALYZERS, Numbers, Tokens, kind_of
+from numrnn.estimators.sides import ANALYZERS, Numbers, Tokens, check_pairs, kind_of
 from numrnn.estimators.validation import check_sizes_and_threads, hidden_sizes_of
 from numrnn.estimators.writing import AttentionMap, Hypothesis, Writer
 from numrnn.packing import Sequences
@@ -387,8 +387,7 @@ class RNNSeq2Seq(Writer, BaseEstimator):
         """Pairs to train on and to judge by, and the network that they ask for."""
         dtype = np.dtype(self.dtype) if reset else self._network.dtype
         source_kind, target_kind = kind_of(X, "X", vectors=True), kind_of(y, "y", vectors=False)
-        if len(X) != len(y):
-            raise ValueError(f"X has {len(X)} samples, but y has {len(y)}; every source needs one target")
+        check_pairs(X, y)
         if reset:
             self._source, sources = self._learn(X, source_kind, "X", 0, dtype)
             self._target, targets = self._learn(y, target_kind, "y", 1, dtype)
@@ -568,8 +567,7 @@ class RNNSeq2Seq(Writer, BaseEstimator):
         return _column(side.encode(side.tokens_of(data, name)), dtype, never_empty=side is self._source)
 
     def _batch(self, X: Any, y: Any) -> PairBatch:
-        if len(X) != len(y):
-            raise ValueError(f"X has {len(X)} samples, but y has {len(y)}; every source needs one target")
+        check_pairs(X, y)
         dtype = self._network.dtype
         return PairBatch(self._sources(X, dtype), self._targets(y, dtype))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from numbers import Integral, Number
 from typing import Any
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from numrnn.estimators.subwords import SubwordPieces
 from numrnn.estimators.validation import is_list_of_sequences, numeric_sequences
 from numrnn.packing import Sequences
+from numrnn.reading import check_readable, plain_array
 from numrnn.text import UNKNOWN, SequenceEncoder
 
-__all__ = ["ANALYZERS", "UNKNOWN_TOKEN", "Numbers", "Tokens", "kind_of", "lists_of"]
+__all__ = ["ANALYZERS", "UNKNOWN_TOKEN", "Numbers", "Tokens", "check_pairs", "kind_of", "lists_of"]
 
 ANALYZERS = ("word", "split", "char", "subword")
 # What stands for a token that is not in the vocabulary, in lists of strings and of integers.
@@ -55,19 +56,18 @@ def kind_of(data: Any, name: str, *, vectors: bool) -> str:
     """
     if isinstance(data, (str, bytes)):
         raise ValueError(f"{name} is one text; expected a list of texts or of sequences")
+    check_readable(data, name)
     if isinstance(data, Mapping) or not hasattr(data, "__len__") or getattr(data, "ndim", 1) == 0:
         raise ValueError(f"{name} is {type(data).__name__}; expected a list of texts or of sequences, or an array")
     if len(data) == 0:
         raise ValueError(f"{name} has no sequence; expected at least one")
-    if hasattr(data, "tocsr"):
-        raise TypeError(f"Sparse data was passed as {name}, but dense data is required.")
     if hasattr(data, "columns") and not all(kind.kind in "biuf" for kind in np.atleast_1d(data.dtypes)):
         raise ValueError(f"{name} is a table with the shape {data.shape}; expected texts, such as one column of it")
     is_table = getattr(data, "ndim", 1) > 1
     first = "" if is_table else next((item for item in data if not hasattr(item, "__len__") or len(item)), "")
     holds_strings = isinstance(first, str) or (isinstance(first, (list, tuple)) and isinstance(first[0], str))
     if is_table or not (holds_strings or is_list_of_sequences(data)):  # an array of long strings would be huge
-        array = np.asarray(data)
+        array = np.atleast_1d(plain_array(data, name))
         if array.dtype.kind in "biufc" and array.ndim != 1:
             return _kind_of_array(array, name, vectors)
         first = next(iter(array))
@@ -82,12 +82,22 @@ def kind_of(data: Any, name: str, *, vectors: bool) -> str:
             f"{name} holds {type(first).__name__}, expected a text or a sequence for every sample, or an array with 2 "
             "or 3 dimensions"
         )
-    if np.ndim(first) > 1:
+    if (first.ndim if hasattr(first, "ndim") else plain_array(first, f"a sequence of {name}").ndim) > 1:
         return "numbers"
     step = next(iter(first))
     if isinstance(step, str):
         return "tokens"
     return "ids" if isinstance(step, Integral) else "numbers"
+
+
+def check_pairs(X: Any, y: Any) -> None:
+    """Raise ValueError unless there are as many sources as targets, if both can be counted."""
+    sides = [(X, "X"), (y, "y")]
+    for data, name in sides:
+        check_readable(data, name, numbers=False)
+    counts = [len(data) if isinstance(data, Sized) and getattr(data, "ndim", 1) > 0 else None for data, _ in sides]
+    if None not in counts and counts[0] != counts[1]:
+        raise ValueError(f"X has {counts[0]} samples, but y has {counts[1]}; every source needs one target")
 
 
 def _kind_of_array(array: NDArray, name: str, vectors: bool) -> str:
@@ -118,7 +128,7 @@ def lists_of(data: Any, kind: str, name: str) -> list[Any]:
         return samples
     lists = []
     for number, sample in enumerate(samples):
-        if isinstance(sample, (str, bytes)) or not hasattr(sample, "__len__"):
+        if isinstance(sample, (str, bytes)) or not hasattr(sample, "__len__") or getattr(sample, "ndim", 1) == 0:
             raise ValueError(f"sample {number} of {name} is {_short(sample)}, but others are {_NAMES[kind]}")
         tokens = sample.tolist() if hasattr(sample, "tolist") else list(sample)
         wanted: Any = str if kind == "tokens" else Integral
@@ -242,6 +252,7 @@ class Tokens:
 
     def tokens_of(self, data: Any, name: str) -> list[list[Any]]:
         """The tokens of every sample of new data, which must be of the kind of the first."""
+        check_readable(data, name)
         empty = isinstance(data, (list, tuple)) and data and not any(hasattr(s, "__len__") and len(s) for s in data)
         kind = self.kind if empty else kind_of(data, name, vectors=False)
         if kind != self.kind:

@@ -12,8 +12,9 @@ from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from numrnn.estimators.sides import Numbers, Tokens
+from numrnn.estimators.sides import Numbers, Tokens, check_pairs
 from numrnn.packing import Sequences
+from numrnn.reading import plain_array
 from numrnn.seq2seq import CompiledTranslator, EncoderDecoder, PairBatch, compile_translator
 from numrnn.text import UNKNOWN
 
@@ -286,8 +287,7 @@ class Writer:
             The higher, the better.
         """
         check_is_fitted(self)
-        if len(X) != len(y):
-            raise ValueError(f"X has {len(X)} samples, but y has {len(y)}; every source needs one target")
+        check_pairs(X, y)
         dtype = self._network.dtype
         sources, targets = self._sources(X, dtype), self._targets(y, dtype)
         if isinstance(self._target, Numbers):
@@ -335,9 +335,9 @@ class Writer:
         """Time steps of every prediction of measurements."""
         if lengths is None:
             lengths = self.max_length_
-        steps = np.asarray(lengths)
+        steps = plain_array(lengths, "lengths")
         if steps.ndim == 0:
-            steps = np.full(n_sources, lengths)
+            steps = np.full(n_sources, steps)
         if steps.shape != (n_sources,) or steps.dtype.kind not in "iu" or (steps < 1).any():
             raise ValueError(f"lengths must be one positive integer, or one for each of {n_sources} sources")
         return steps.astype(np.int64)

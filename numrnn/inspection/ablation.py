@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import check_scoring
 
+from numrnn.checks import real_array
 from numrnn.inspection.models import check_direction, check_layer, fitted_estimator
 from numrnn.inspection.states import hidden_states
+from numrnn.reading import plain_array
 
 __all__ = ["ablate_units", "unit_importance"]
 
@@ -86,7 +88,7 @@ def ablate_units(
             raise ValueError("value='mean' needs X, over whose time steps the mean is taken")
         constants = _means(model, X, layer)[columns[numbers]]
     else:
-        constants = np.asarray(value, dtype=np.float64)
+        constants = real_array(value, "value", np.dtype(np.float64))
         if constants.shape not in ((), (len(numbers),)) or not np.isfinite(constants).all():
             raise ValueError(
                 f"value must be a finite number, or one for each of the {len(numbers)} units, got {value!r}"
@@ -181,7 +183,8 @@ def _columns(network: Any, layer: int, direction: str | None) -> NDArray[np.int6
 
 
 def _unit_numbers(units: Any, n_units: int) -> NDArray[np.int64]:
-    numbers = np.atleast_1d(np.asarray(units if np.ndim(units) == 0 else list(units)))
+    iterates = isinstance(units, Iterable) and not hasattr(units, "__array__")
+    numbers = np.atleast_1d(plain_array(list(units) if iterates else units, "units"))
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
         raise ValueError(f"units must be an integer or a sequence of integers, got {units!r}")
     if len(numbers) and not 0 <= numbers.min() <= numbers.max() < n_units:

@@ -16,6 +16,7 @@ from numrnn.inspection.differentiation import Differentiation, Pass
 from numrnn.inspection.models import fitted_estimator, prepared
 from numrnn.inspection.recurrence import chunks, starts_of
 from numrnn.packing import Sequences
+from numrnn.reading import plain_array
 
 __all__ = ["attributions"]
 
@@ -329,7 +330,9 @@ def _columns_of_labels(model: Any, target: Any, n_sequences: int) -> NDArray[np.
     if target is None:
         return None
     classes = list(model.classes_)
-    labels = [target] * n_sequences if np.ndim(target) == 0 else list(target)
+    labels = plain_array(target, "target").tolist()
+    if not isinstance(labels, list):
+        labels = [labels] * n_sequences
     if len(labels) != n_sequences:
         raise ValueError(
             f"target must be one label, or one for each of the {n_sequences} sequences of X, got {len(labels)} labels"
@@ -354,7 +357,7 @@ def _baseline(
     if baseline is None:
         return lambda part: np.zeros_like(differentiation.embed(_some(sequences, part)))
     several = is_list_of_sequences(baseline) or words_of(baseline) is not None
-    if not several and (np.ndim(baseline) == 0 or (np.ndim(baseline) == 1 and len(baseline) == n_features)):
+    if not several and np.shape(baseline) in ((), (n_features,)):
         row = np.broadcast_to(real_array(baseline, "baseline", np.dtype(np.float64)), (n_features,))
         if not np.isfinite(row).all():
             raise ValueError(f"baseline must be finite, got {baseline!r}")

@@ -13,6 +13,7 @@ from numrnn.inspection.differentiation import Differentiation, back_through_laye
 from numrnn.inspection.models import Container, check_direction, is_layer, prepared, recurrence_of
 from numrnn.inspection.recurrence import Recurrence, chunks, euclidean_norm
 from numrnn.packing import Sequences
+from numrnn.reading import plain_array
 
 __all__ = ["gradient_norms"]
 
@@ -157,10 +158,11 @@ def _gradient_of_outputs(layer: Any, d_y: Any, container: Container) -> NDArray[
                 "of X"
             )
     else:
-        if np.ndim(d_y) != 3 or len(d_y) != len(container.lengths):
+        d_y = plain_array(d_y, "y")
+        if d_y.ndim != 3 or len(d_y) != len(container.lengths):
             raise ValueError(
                 "y must be the gradient of the layer's outputs, an array (n_sequences, n_timesteps, n_units) = "
-                f"{(len(container.lengths), int(container.lengths[0]), width)}, got shape {np.shape(d_y)}"
+                f"{(len(container.lengths), int(container.lengths[0]), width)}, got shape {d_y.shape}"
             )
         parts = list(d_y)
     rows = []

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numrnn.plots.axes import COLOURS, GREY, figure_of, label_time, numbers, pyplot, time_of, title_and_legend
+from numrnn.reading import plain_array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,7 +88,7 @@ class AnomalyScoresDisplay:
             )
         self.truth = None
         if truth is not None:
-            self.truth = np.asarray(truth)
+            self.truth = plain_array(truth, "truth")
             if self.truth.shape != self.values.shape or self.truth.dtype != np.bool_:
                 raise ValueError(
                     f"truth must be an array of bool of the shape of values, {self.values.shape}, got "

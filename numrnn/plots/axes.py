@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numrnn.reading import plain_array
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -85,18 +87,18 @@ def title_and_legend(ax: Axes, title: str | None, handles: Sequence[Any] | None 
     ax.set_title(title or (" " if rows else ""), pad=6.0 + 16.0 * rows)
 
 
-def numbers(values: Any, name: str, n_dimensions: int) -> NDArray[np.float64]:
-    """An array of numbers with so many dimensions.
+def numbers(values: Any, name: str, n_dimensions: int | None) -> NDArray[np.float64]:
+    """An array of numbers with so many dimensions, or any number of them.
 
     Raises
     ------
     ValueError
         If it is something else.
     """
-    array = np.asarray(values)
+    array = plain_array(values, name)
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must be an array of numbers, got an array of type {array.dtype}")
-    if array.ndim != n_dimensions:
+    if n_dimensions is not None and array.ndim != n_dimensions:
         raise ValueError(f"{name} must have {n_dimensions} dimension{'s'[: n_dimensions - 1]}, got shape {array.shape}")
     return array.astype(np.float64)
 
@@ -115,7 +117,7 @@ def time_of(time: Any, values: Any, n_values: int, first: int = 0) -> NDArray:
             return np.arange(first, first + n_values)
     if hasattr(time, "to_timestamp"):  # periods are drawn at their beginning
         time = time.to_timestamp()
-    times = np.asarray(time)
+    times = plain_array(time, "time")
     if times.shape != (n_values,):
         raise ValueError(f"time must have one entry for each of the {n_values} values, got shape {times.shape}")
     return times

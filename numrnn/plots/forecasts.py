@@ -99,8 +99,8 @@ class ForecastDisplay:
         name: str | None = None,
         unit: str | None = None,
     ) -> None:
-        self.y_pred = np.asarray(y_pred)
-        self.y_true = None if y_true is None else np.asarray(y_true)
+        self.y_pred = numbers(y_pred, "y_pred", None)
+        self.y_true = None if y_true is None else numbers(y_true, "y_true", None)
         n_samples = len(self.y_pred) if self.y_pred.ndim else 0
         indexed = y_pred if not callable(getattr(y_pred, "index", len)) else y_true
         self.time = np.asarray(time) if time is not None else time_of(None, indexed, n_samples)
@@ -124,7 +124,7 @@ class ForecastDisplay:
     def _interval(self, coverage: float, pair: Any) -> tuple[NDArray, NDArray]:
         if not 0 < coverage < 1:
             raise ValueError(f"intervals must be given by coverages between 0 and 1, got {coverage!r}")
-        lower, upper = (np.asarray(end, dtype=np.float64) for end in pair)
+        lower, upper = (numbers(end, "an end of an interval", None) for end in pair)
         if lower.shape != self.y_pred.shape or upper.shape != self.y_pred.shape:
             raise ValueError(
                 f"the ends of the intervals of coverage {coverage} must have the shape {self.y_pred.shape} of the "

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numrnn.plots.axes import COLOURS, GREY, figure_of, label_steps, new_axes, numbers, title_and_legend
+from numrnn.reading import plain_array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -246,9 +247,11 @@ class GradientFlowDisplay:
     def __init__(self, norms: Any, *, state: str = "hidden", name: str | None = None) -> None:
         if state not in ("hidden", "cell"):
             raise ValueError(f"state must be 'hidden' or 'cell', got {state!r}")
-        several = isinstance(norms, (list, tuple)) and np.ndim(norms[0]) == 2
-        several = several or (not isinstance(norms, (list, tuple)) and np.ndim(norms) == 3)
-        self.norms = [numbers(part, "norms", 2) for part in (norms if several else [norms])]
+        parts = list(norms) if isinstance(norms, (list, tuple)) else plain_array(norms, "norms")
+        if len(parts) == 0 if isinstance(parts, list) else parts.ndim == 0:
+            raise ValueError(f"norms must be an array (n_sequences, n_timesteps) or a list of them, got {norms!r}")
+        several = parts.ndim == 3 if not isinstance(parts, list) else plain_array(parts[0], "norms").ndim == 2
+        self.norms = [numbers(part, "norms", 2) for part in (parts if several else [norms])]
         self.state = state
         self.name = name
 
@@ -474,7 +477,7 @@ class AttributionDisplay:
         feature_names: Sequence[str] | None = None,
         name: str | None = None,
     ) -> None:
-        self.values = numbers(values, "values", 2 if np.ndim(values) == 2 else 1)
+        self.values = numbers(values, "values", 2 if plain_array(values, "values").ndim == 2 else 1)
         n_features = 1 if self.values.ndim == 1 else self.values.shape[1]
         if feature_names is not None and len(feature_names) != n_features:
             raise ValueError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numrnn.plots.axes import COLOURS, GREY, figure_of, new_axes, title_and_legend
+from numrnn.plots.axes import COLOURS, GREY, figure_of, new_axes, numbers, title_and_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,8 +58,10 @@ class TrainingCurveDisplay:
     def __init__(
         self, loss_curve: ArrayLike, validation_scores: ArrayLike | None = None, *, name: str | None = None
     ) -> None:
-        self.loss_curve: NDArray = np.asarray(loss_curve, dtype=np.float64)
-        self.validation_scores = None if validation_scores is None else np.asarray(validation_scores, dtype=np.float64)
+        self.loss_curve: NDArray = numbers(loss_curve, "loss_curve", 1)
+        self.validation_scores = (
+            None if validation_scores is None else numbers(validation_scores, "validation_scores", 1)
+        )
         self.name = name
 
     @classmethod
