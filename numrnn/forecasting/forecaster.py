@@ -34,8 +34,8 @@ class RNNForecaster(Prediction, Continuation, Keeping):
     strategy : {"direct", "recursive", "encoder_decoder"}, default="direct"
         "direct": the network forecasts all steps of the horizon at once. "recursive": it forecasts one step, which is
         then read as if it had been observed, for the next one. "encoder_decoder": a second network begins with what
-        the first one has read, and goes through the steps of the horizon [2]_; it reads what is known of each of them
-        beforehand, and never its own forecasts.
+        the first one has read, and goes through the steps of the horizon; it reads what is known of each of them
+        beforehand, and never its own forecasts [2]_.
     attention : {"additive", "multiplicative", "multihead"} or None, default=None
         With "encoder_decoder": how the decoder looks back at each step of the window, see `RNNSeq2Seq`.
     n_heads : int, default=4
@@ -139,8 +139,9 @@ class RNNForecaster(Prediction, Continuation, Keeping):
     Notes
     -----
     Windows are views of the series: memory does not grow with their length. Covariates are standardised, all series
-    together; a covariate that is missing is taken as its mean. Known covariates and the calendar are read ahead: with a
-    window ends, the network has read those of the steps it forecasts.
+    together; a covariate that is missing is taken as its mean. Known covariates and the calendar are read ahead: where a
+    window ends, the network has read those of the steps it forecasts. A decoder reads them at their steps, beside how far
+    these are.
 
     The intervals of losses of a point, and of others if there is a calibration, are split-conformal: see
     `docs/forecasting.md`.
