@@ -139,9 +139,9 @@ class RNNForecaster(Prediction, Continuation, Keeping):
     Notes
     -----
     Windows are views of the series: memory does not grow with their length. Covariates are standardised, all series
-    together; a covariate that is missing is taken as its mean. Known covariates and the calendar are read ahead: where a
-    window ends, the network has read those of the steps it forecasts. A decoder reads them at their steps, beside how far
-    these are.
+    together; a covariate that is missing is taken as its mean. Known covariates and the calendar are read ahead: where
+    a window ends, the network has read those of the steps it forecasts. A decoder reads them at their steps, beside how
+    far these are.
 
     The intervals of losses of a point, and of others if there is a calibration, are split-conformal: see
     `docs/forecasting.md`.
