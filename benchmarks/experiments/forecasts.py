@@ -244,9 +244,9 @@ class Training:
 
 
 def has_twin(model: RNNForecaster) -> bool:
-    """Whether PyTorch is installed, and its plain loop has the network and the loss of the model."""
-    known = model.strategy != "encoder_decoder" and model.loss in ("squared_error", "absolute_error", "huber")
-    return bool(importlib.util.find_spec("torch")) and known
+    """Whether PyTorch is installed, and its plain loop has the loss and the network of the model."""
+    has_loss = model.loss in ("squared_error", "absolute_error", "huber")
+    return bool(importlib.util.find_spec("torch")) and has_loss and model.strategy != "encoder_decoder"
 
 
 def training_of(model: RNNForecaster, task: Task) -> Training:

@@ -89,7 +89,7 @@ def kernel(function: Callable[..., Any]) -> Any:
     if not COMPILED:
         return compiled
     # Numba would see a change in the file of this function only, not in those whose code is compiled into it. As a part
-    # of the version it is compared before anything else is read: what an older numrnn left may name types that are gone.
+    # of the version it is compared before anything else is read: what older code left may name types that are gone.
     cache_file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if hasattr(cache_file, "_version"):
         cache_file._version = f"{numba_version} {_fingerprint(Path(function.__code__.co_filename))}"
