@@ -179,7 +179,10 @@ def test_missing_values_and_gaps(capsys):
     assert "missing" in fails(capsys, *arguments, *QUICK, "--missing", "raise")
     table.drop(index=[70, 71]).to_csv("sales.csv", index=False)
     error = fails(capsys, *arguments, *QUICK)
-    assert "have a gap: 2024-03-13 in row 71 (line 72) follows 2024-03-10, but most steps are 1 days" in error
+    assert (
+        "have a gap: 2024-03-13 in row 71 (line 72) follows 2024-03-10, but most steps are 1 days. --frequency D takes"
+        in error
+    )
     assert "--frequency" in error
     rows, _ = run(capsys, *arguments, *QUICK, "--frequency", "D")
     assert len(rows) == 2

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -173,3 +175,72 @@ def test_times_are_those_of_one_network_in_both_libraries(forecasts, rng):
     assert times["n_windows"] == 80 - 4 - 2 + 1
     quantiles = clone(next(iter(task.models.values()))).set_params(loss="quantile")
     assert forecasts._times(quantiles, task) is None
+
+
+@pytest.fixture
+def fit_costs(forecasts):
+    return importlib.import_module("benchmarks.experiments.fit_costs")
+
+
+@pytest.mark.parametrize("changes", [{}, {"difference": (1, 5), "early_stopping": True}, {"train_on_all": True}])
+def test_a_fit_and_its_twin_have_the_same_windows_epochs_and_first_parameters(forecasts, fit_costs, changes, rng):
+    pytest.importorskip("torch")
+    task = toy(forecasts, rng.normal(size=120).cumsum() + 20, learning_rate="cosine", **changes)
+    task.models["GRU 3"].set_params(max_iter=4)
+    plain = fit_costs._plain(task.models["GRU 3"])
+    training = forecasts.training_of(plain, task)
+    with pytest.warns(match="Maximum iterations"):
+        fitted = clone(plain).fit(task.y[: task.initial])
+    assert fitted.n_windows_ == len(training.windows)
+    assert fitted.n_iter_ == training.plain.n_epochs == 4
+    assert fitted.n_parameters_ == training.network.n_parameters
+    # The same loss in the first epoch, before the order of the minibatches makes a difference: a full batch.
+    whole = clone(plain).set_params(batch_size=len(training.windows), max_iter=1)
+    with pytest.warns(match="Maximum iterations"):
+        loss = whole.fit(task.y[: task.initial]).loss_curve_[0]
+    sequences, targets = training.arrays()
+    outputs = training.network.outputs(sequences)
+    assert loss == pytest.approx(float(np.mean((outputs - targets) ** 2)), rel=1e-5)
+
+
+def test_one_fit_in_a_process_loads_no_compiler_and_says_what_it_took(forecasts, fit_costs, rng, tmp_path):
+    pytest.importorskip("torch")
+    task = toy(forecasts, rng.normal(size=120).cumsum() + 20)
+    sizes = fit_costs._write_for_pytorch(tmp_path / "one.pt", task, task.models["GRU 3"])
+    assert sizes["n_windows"] == 80 - 4 - 2 + 1 and sizes["n_epochs"] == 1
+    code = (
+        "import sys; from benchmarks.peers.one_fit import main; main(sys.argv[1]); "
+        "assert not {'numba', 'sklearn', 'pandas'} & set(sys.modules), 'memory is not that of PyTorch'"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "one.pt")], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["seconds"] > 0
+    assert 0 < said["memory_before"] <= said["memory"]
+
+
+def test_memory_is_the_most_that_was_held_at_once(forecasts):
+    one_fit = importlib.import_module("benchmarks.peers.one_fit")
+    before = one_fit.resident()[1]
+    size = int(before + 100) * 2**17  # float64: 100 MiB more than ever before
+    said = one_fit.measured(lambda: np.ones(size))
+    assert said["memory"] - before > 90
+
+
+def test_costs_become_a_table_that_later_runs_replace_in_part(fit_costs, monkeypatch, tmp_path):
+    side = {"seconds": 2.0, "memory_before": 100.0, "memory": 130.0}
+    record = {
+        "name": "toy", "script": "pm25", "title": "A toy", "model": "GRU 3", "n_windows": 1234, "n_epochs": 8,
+        "batch_size": 32, "n_parameters": 5678, "numrnn": side, "pytorch": {**side, "seconds": 5.0}, "repeats": 3,
+        "machine": {"processor": "P", "vector_bits": 512, "versions": {"numba": "1", "torch": "2"}},
+    }  # fmt: skip
+    text = fit_costs.table([record])
+    assert "| `toy` | GRU 3; 5,678 parameters | 1,234, 8 | 2 | 5 | 2.5 | 130 (30) | 130 (30) |" in text
+    assert "Measured on P, 512-bit vectors, numba 1, torch 2." in text
+    monkeypatch.setattr(fit_costs, "RESULT", tmp_path / "costs.json")
+    earlier = [record, {**record, "name": "first", "script": "univariate"}]
+    (tmp_path / "costs.json").write_text(json.dumps(earlier), encoding="utf-8")
+    merged = fit_costs._merged([{**record, "n_epochs": 9}])
+    assert [(one["name"], one["n_epochs"]) for one in merged] == [("first", 8), ("toy", 9)]

@@ -230,6 +230,11 @@ def _merged(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(newer.values(), key=lambda one: (_SCRIPTS.index(one["script"]), one["name"], one["model"]))
 
 
+def _write_page(text: str) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(_TABLE.sub(lambda _: text, page), encoding="utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the arguments ask for and print it; see ``--help``."""
     parser = argparse.ArgumentParser(
@@ -252,22 +257,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         task = tasks[options.names[0]][1]
         print(json.dumps(_ours(task, task.models[options.only])))
         return 0
-    records = run(
-        options.names,
-        options.data,
-        quick=options.quick,
-        repeats=options.repeats,
-        report=lambda text: print(text, file=sys.stderr, flush=True),
-    )
-    if not records:
-        return 1
-    print(table(records))
-    if options.write:
-        records = _merged(records)
-        RESULT.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
-        page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(_TABLE.sub(lambda _: table(records), page), encoding="utf-8")
-    return 0
+    measured_any = False
+    for name in options.names:
+        records = run(
+            [name],
+            options.data,
+            quick=options.quick,
+            repeats=options.repeats,
+            report=lambda text: print(text, file=sys.stderr, flush=True),
+        )
+        if not records:
+            continue
+        measured_any = True
+        print(table(records), flush=True)
+        if options.write:
+            everything = _merged(records)
+            RESULT.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
+            _write_page(table(everything))
+    return 0 if measured_any else 1
 
 
 if __name__ == "__main__":

@@ -169,9 +169,11 @@ def _check_order(table: Table, index: Any, names: list[str] | None, frequency: s
             first = int(np.argmax(np.asarray(steps != usual)))
             row = int(rows[first + 1])
             now, last = format_times([index[row], index[rows[first]]])
+            name = pandas.tseries.frequencies.to_offset(usual).freqstr
             raise ValueError(
                 f"{table.name}: the times{whose} have a gap: {now} in {table.place(row)} follows {last}, but most "
-                f"steps are {usual}. --frequency takes what is not there as missing, --no-time rows for time steps"
+                f"steps are {str(usual).removesuffix(' 00:00:00')}. --frequency {name} takes what is not there as "
+                "missing, --no-time rows for time steps"
             )
 
 
