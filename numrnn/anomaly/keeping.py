@@ -19,7 +19,7 @@ from numrnn.language import RNNLanguageModel
 __all__ = ["DetectorKeeping"]
 
 # What is fitted and written to a file as it is.
-_FITTED = ("offset_", "normal_score_", "loss_curve_", "validation_scores_", "n_iter_", "_kind")
+_FITTED = ("offset_", "normal_score_", "loss_curve_", "validation_scores_", "n_iter_", "device_", "_kind")
 
 
 class DetectorKeeping(DetectorFitting):

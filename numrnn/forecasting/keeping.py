@@ -24,6 +24,7 @@ _FITTED = (
     "loss_curve_",
     "validation_scores_",
     "n_iter_",
+    "device_",
     "n_windows_",
     "_levels",
     "_covariate_names",

@@ -40,6 +40,7 @@ def test_forecaster(rng, tmp_path, options):
     # Pickled, saved and loaded it forecasts on either device.
     cuda.save(tmp_path / "model.safetensors")
     for model in (pickle.loads(pickle.dumps(cuda)), numrnn.load(tmp_path / "model.safetensors")):
+        assert model.device_ == "cuda"
         np.testing.assert_allclose(model.set_params(device="cpu").predict(), cuda.predict(), **CLOSE)
 
 
