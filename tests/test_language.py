@@ -304,7 +304,7 @@ def test_texts_shorter_than_a_window_and_two_symbols():
         ("a", ValueError, "at least 2 symbols to learn from, got 1"),
         ([], ValueError, "at least one text, got an empty list"),
         (b"ab", TypeError, "X is bytes; decode them"),
-        (7, TypeError, "a text or a list of texts, got int"),
+        (7, TypeError, r"X is 7 \(int\); expected a text or a list of texts"),
     ],
 )
 def test_texts_that_teach_nothing(X, error, message):
