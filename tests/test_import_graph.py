@@ -73,7 +73,14 @@ KNOW_ONLY_NUMPY = ("numrnn.parameters", "numrnn.packing", "numrnn.reading")
 DOORS = {
     "numba": ("numrnn.kernels",),
     "llvmlite": ("numrnn.kernels",),
-    "scipy": ("numrnn.compiled", "numrnn.training", "numrnn.estimators", "numrnn.inspection", "numrnn.forecasting"),
+    "scipy": (
+        "numrnn.compiled",
+        "numrnn.training",
+        "numrnn.estimators",
+        "numrnn.inspection",
+        "numrnn.forecasting",
+        "numrnn.anomaly",
+    ),
     "sklearn": (
         "numrnn.estimators",
         "numrnn.text",
