@@ -16,7 +16,7 @@ from numrnn.devices import check_device
 from numrnn.estimators.base import RecurrentEstimator
 from numrnn.forecasting.calibration import ErrorPool
 from numrnn.forecasting.distributions import POINT_LOSSES
-from numrnn.forecasting.preparation import CALENDAR, TRANSFORMATIONS, Preparation, Settings
+from numrnn.forecasting.preparation import CALENDAR, TRANSFORMATIONS, Preparation, Settings, lags_of
 from numrnn.forecasting.series import Panel
 from numrnn.kernels.cpu.likelihoods import LIKELIHOODS
 from numrnn.seq2seq.decoder import ATTENTIONS
@@ -156,11 +156,7 @@ class ForecasterParameters(_Fitted, BaseEstimator):
                 f"The 'hidden_layer_sizes' parameter of {name} must be a positive integer or a sequence of them. Got "
                 f"{self.hidden_layer_sizes!r} instead."
             )
-        lags = np.atleast_1d(np.asarray(() if self.difference is None else self.difference))
-        if len(lags) and (lags.ndim != 1 or lags.dtype.kind not in "iu" or (lags < 1).any()):
-            raise ValueError(
-                f"The 'difference' parameter of {name} must be positive lags. Got {self.difference!r} instead."
-            )
+        lags = lags_of(self)
         unknown = [feature for feature in self.calendar if feature not in CALENDAR]
         if unknown or isinstance(self.calendar, str):
             raise ValueError(
@@ -189,9 +185,7 @@ class ForecasterParameters(_Fitted, BaseEstimator):
             raise ValueError(f"The 'early_stopping' parameter of {name} must be False for 'lbfgs'. Got True instead.")
         if self.n_jobs == 0:
             raise ValueError(f"The 'n_jobs' parameter of {name} must be None or a nonzero integer. Got 0 instead.")
-        if self.loss == "negative_binomial" and (
-            len(lags) or self.transformation or self.scaling in ("standard", "minmax")
-        ):
+        if self.loss == "negative_binomial" and (lags or self.transformation or self.scaling in ("standard", "minmax")):
             raise ValueError(
                 "loss='negative_binomial' is for counts as they are: difference and transformation must be None and "
                 f"scaling 'mean' or None, got {self.difference!r}, {self.transformation!r} and {self.scaling!r}"
@@ -249,7 +243,6 @@ class ForecasterParameters(_Fitted, BaseEstimator):
             raise ValueError(
                 "calendar features need series with time stamps: a pandas Series or DataFrame with such an index"
             )
-        lags = () if self.difference is None else np.atleast_1d(np.asarray(self.difference))
         scaling = self.scaling
         if scaling == "auto":
             scaling = "mean" if self.loss == "negative_binomial" else "standard"
@@ -257,7 +250,7 @@ class ForecasterParameters(_Fitted, BaseEstimator):
             window_length=int(self.window_length),
             block=block,
             horizon=int(self.horizon),
-            lags=tuple(int(lag) for lag in lags),
+            lags=lags_of(self),
             transformation=self.transformation,
             scaling=scaling,
             calendar=tuple(self.calendar),
