@@ -68,7 +68,10 @@ def test_quick_run_judges_every_method_and_writes_nothing(nab, data, capsys, mon
     assert nab.main(["--data", str(data), "--quick"]) == 0
     lines = capsys.readouterr().out.splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")][1:]
-    assert len(rows) == len(nab._methods(1))
+    # Two tables: of all series, and of those by which nothing was chosen.
+    n_methods = len(nab._methods(1))
+    assert len(rows) == n_methods + 1 + n_methods
+    rows = rows[:n_methods]
     assert {row[1] for row in rows if "z-score" in row[0]} == {"1 of 1"}
     assert any("forecast" in row[0] and row[1] == "1 of 1" for row in rows)
     assert not (tmp_path / "nab.json").exists()
