@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Buffers", "Lease", "aligned_zeros", "read_only"]
+__all__ = ["Buffers", "Lease", "aligned_zeros", "laid_out", "read_only"]
 
 # A cache line, and the widest vector: an aligned vector never straddles two lines.
 _ALIGNMENT = 64
@@ -20,6 +21,22 @@ def aligned_zeros(size: int, dtype: DTypeLike) -> NDArray:
     raw = np.zeros(size * dtype.itemsize + _ALIGNMENT, dtype=np.uint8)
     begin = -raw.ctypes.data % _ALIGNMENT
     return raw[begin : begin + size * dtype.itemsize].view(dtype)
+
+
+def laid_out(made_for: int, here: int, make: Callable[..., Any], *arguments: Any) -> Any:
+    """Read a pickle of what is laid out for vectors of so many bits: ``make(*arguments)``, where these are the same.
+
+    Raises
+    ------
+    ValueError
+        If it comes from a machine, or a process, with other vectors.
+    """
+    if made_for != here:
+        raise ValueError(
+            f"a compiled network was pickled where vectors have {made_for} bits; here they have {here}: keep the model "
+            "itself and compile it here"
+        )
+    return make(*arguments)
 
 
 def read_only(array: NDArray) -> NDArray:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numrnn.buffers import aligned_zeros, read_only
+from numrnn.buffers import aligned_zeros, laid_out, read_only
 from numrnn.checks import finite_array
 from numrnn.direction import Direction
 from numrnn.kernels import stream_layout
 from numrnn.kernels.cpu import callbacks, streaming
 from numrnn.kernels.cpu.matmul import multiply_kernel, pack_columns
+from numrnn.kernels.jit import VECTOR_BITS
 from numrnn.kernels.simd import lane_count
 from numrnn.parameters import Parameters
 
@@ -90,7 +91,8 @@ class CompiledNetwork:
         self._description: NDArray[np.int64] | None = None
 
     def __reduce__(self) -> Any:
-        return CompiledNetwork, (self.cell, self.parameters, self.n_features, self.n_outputs, self.dtype)
+        arguments = (self.cell, self.parameters, self.n_features, self.n_outputs, self.dtype)
+        return _unpickled, (VECTOR_BITS, *arguments)
 
     def __repr__(self) -> str:
         return f"CompiledNetwork(cell={self.cell!r}, n_features={self.n_features}, n_outputs={self.n_outputs})"
@@ -239,6 +241,10 @@ class CompiledNetwork:
             raise ValueError(f"the kind {kind!r} is for networks of 1 feature, this one has {self.n_features}")
         function = callbacks.callback(kind, self.cell, self.dtype)
         return LowLevelCallable(function.ctypes, ctypes.c_void_p(self.c_network))
+
+
+def _unpickled(vector_bits: int, *arguments: Any) -> CompiledNetwork:
+    return laid_out(vector_bits, VECTOR_BITS, CompiledNetwork, *arguments)
 
 
 class Stream:

@@ -71,6 +71,18 @@ def test_it_is_a_copy():
         np.testing.assert_array_equal(out, before)
 
 
+def test_a_pickle_from_a_machine_with_other_vectors_is_refused(monkeypatch):
+    for module in ("numrnn.compiled", "numrnn.seq2seq.compiled"):
+        monkeypatch.setattr(f"{module}.VECTOR_BITS", 1024)
+    of_layer = pickle.dumps(numrnn.GRU(2, 3, random_state=0).compile())
+    translator = numrnn.RNNSeq2Seq((3,), max_iter=1, embedding_dim=2, random_state=0).fit(["a b"] * 4, ["b a"] * 4)
+    of_translator = pickle.dumps(translator.compile())
+    monkeypatch.undo()
+    for pickled in (of_layer, of_translator):
+        with pytest.raises(ValueError, match="pickled where vectors have 1024 bits"):
+            pickle.loads(pickled)
+
+
 @pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
 def test_streams_in_a_parallel_loop_of_the_user_and_nothing_is_allocated():
     layer = numrnn.LSTM(3, (8, 5), random_state=0)

@@ -261,7 +261,7 @@ def training_of(model: RNNForecaster, task: Task) -> Training:
     windows = Windows(prepared, first, np.full(n_series, task.initial - settings.block))
     network = one._build_network(prepared.preparation, 0)
     network.initialize(random)
-    ours = one._training_settings(len(windows))
+    ours = one._training_settings(network, windows)
     schedule = make_schedule(one.learning_rate, float(one.learning_rate_init), int(one.max_iter))
     plain = TrainingSettings(
         one.loss, one.solver, schedule, ours["batch_size"], int(one.max_iter), one.alpha, one.max_grad_norm

@@ -88,7 +88,7 @@ class Fitting(ForecasterParameters):
             train(
                 network,
                 windows,
-                **self._training_settings(windows),
+                **self._training_settings(network, windows),
                 learning_rate=schedule if self.solver != "lbfgs" else "constant",
                 max_iter=n_epochs,
                 tol=float(self.tol) if self.solver == "lbfgs" else 0.0,
@@ -196,10 +196,10 @@ class Fitting(ForecasterParameters):
             }
         return network_from(form, self.n_jobs)
 
-    def _training_settings(self, windows: Windows) -> dict[str, Any]:
+    def _training_settings(self, network: Any, windows: Windows) -> dict[str, Any]:
         size = automatic_batch_size(len(windows)) if isinstance(self.batch_size, str) else int(self.batch_size)
         device = "cpu" if self.strategy == "encoder_decoder" else self.device
-        engine = engine_of(device, self._network, windows.lengths, size, self.solver)
+        engine = engine_of(device, network, windows.lengths, size, self.solver)
         self.device_ = engine.device_name
         return {
             "engine": engine,
@@ -217,7 +217,7 @@ class Fitting(ForecasterParameters):
         train(
             self._network,
             windows,
-            **self._training_settings(windows),
+            **self._training_settings(self._network, windows),
             learning_rate=self.learning_rate,
             max_iter=int(self.max_iter),
             tol=float(self.tol),

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numrnn.buffers import laid_out
 from numrnn.compiled import compile_network
 from numrnn.kernels.cpu.translating import TRANSLATING, TranslatorParameters
+from numrnn.kernels.jit import VECTOR_BITS
 from numrnn.parameters import Parameters
 from numrnn.seq2seq.decoding import readout_of
 from numrnn.seq2seq.form import TARGET_TABLE
@@ -76,10 +78,14 @@ class CompiledTranslator:
         self.dtype = np.dtype(dtype)
 
     def __reduce__(self) -> Any:
-        return CompiledTranslator, (self.cell, self.parameters, self.max_length, self.n_columns, self.dtype)
+        return _unpickled, (VECTOR_BITS, self.cell, self.parameters, self.max_length, self.n_columns, self.dtype)
 
     def __repr__(self) -> str:
         return f"CompiledTranslator(cell={self.cell!r}, max_length={self.max_length}, n_columns={self.n_columns})"
+
+
+def _unpickled(vector_bits: int, *arguments: Any) -> CompiledTranslator:
+    return laid_out(vector_bits, VECTOR_BITS, CompiledTranslator, *arguments)
 
 
 def compile_translator(
