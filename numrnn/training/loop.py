@@ -135,8 +135,10 @@ def train(
     if solver == "lbfgs":
         if not isinstance(data, TrainingData):
             everything, rows, of_rows = data.part(0, len(data))
-            starts = np.cumsum(everything.lengths) - everything.lengths
-            data = TrainingData(everything, rows, of_rows, starts if network.pooling is None else None)
+            starts = None
+            if network.pooling is None and isinstance(everything, Sequences):
+                starts = np.cumsum(everything.lengths) - everything.lengths
+            data = TrainingData(everything, rows, of_rows, starts)
         if early_stopping or incremental:
             raise ValueError("the solver 'lbfgs' offers neither early_stopping nor incremental training")
         return _train_lbfgs(network, data, engine, state, alpha, max_iter, tol, bptt_steps, rng, verbose)
