@@ -22,6 +22,8 @@ import numpy as np
 import scipy.sparse
 from hypothesis import strategies as st
 
+import numrnn
+
 __all__ = ["Given", "anything", "arrays", "check", "check_anything", "containers", "flat", "usually"]
 
 # Sizes that fit, and all others in their neighbourhood; an axis too few, or one too many.
@@ -397,11 +399,11 @@ def flat(results: Any) -> list[np.ndarray]:
 def raised_on_purpose(error: BaseException) -> bool:
     """Whether the error comes from a `raise` of this package, or from scikit-learn's or pandas' checks of its input."""
     last = traceback.extract_tb(error.__traceback__)[-1]
-    folders = Path(last.filename).parts
-    if "numrnn" in folders:
+    path = Path(last.filename)
+    if path.is_relative_to(Path(numrnn.__file__).parent):
         return (last.line or "").lstrip().startswith("raise")
     # What an object says that was given is as good as any other words.
-    return not {"numpy", "numba", "scipy"} & set(folders)
+    return not {"numpy", "numba", "scipy"} & set(path.parts)
 
 
 def outcome(call: Callable[[], Any]) -> Any:

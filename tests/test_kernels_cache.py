@@ -81,6 +81,7 @@ result = double({name}(1.5))
 @pytest.mark.skipif(not jit.COMPILED, reason="nothing is compiled")
 def test_what_an_older_version_left_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its index names types that may be gone, and could not be unpickled."""
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", "")  # beside the source
     path = tmp_path / "a_kernel_of_its_own.py"
     for name in ("Before", "After"):
         path.write_text(_KERNEL.format(name=name), encoding="utf-8")

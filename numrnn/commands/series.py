@@ -170,6 +170,8 @@ def _check_order(table: Table, index: Any, names: list[str] | None, frequency: s
             row = int(rows[first + 1])
             now, last = format_times([index[row], index[rows[first]]])
             name = pandas.tseries.frequencies.to_offset(usual).freqstr
+            if name == "24h":  # as newer versions of pandas call it
+                name = "D"
             raise ValueError(
                 f"{table.name}: the times{whose} have a gap: {now} in {table.place(row)} follows {last}, but most "
                 f"steps are {str(usual).removesuffix(' 00:00:00')}. --frequency {name} takes what is not there as "
