@@ -10,6 +10,8 @@ from typing import Any
 
 from numba import config, cuda
 
+from numrnn.kernels.cuda.simulation import repair
+
 __all__ = [
     "SIMULATED",
     "THREADS",
@@ -29,6 +31,7 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 if SIMULATED:
     # While threads meet at a barrier the simulator spins, and keeps the interpreter to itself for as long as it may.
     sys.setswitchinterval(1e-4)
+    repair()
 
 # Threads of a block, a power of two. In the simulator every one of them is a thread of Python; several blocks with
 # several threads each are what small arrays should cross.
