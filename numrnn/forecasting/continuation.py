@@ -110,7 +110,7 @@ class Continuation(Fitting):
         >>> model = RNNForecaster((4,), window_length=8, max_iter=2, tol=0.0, random_state=0).fit(y[:100])
         >>> stream = model.stream()
         >>> forecasts = [stream.update(value) for value in y[100:]]
-        >>> forecasts[-1] == model.update(y[100:]).predict()[0]
+        >>> bool(forecasts[-1] == model.update(y[100:]).predict()[0])
         True
         """
         check_is_fitted(self, "_network")
