@@ -186,6 +186,15 @@ def test_missing_values_and_gaps(capsys):
     assert "--frequency" in error
     rows, _ = run(capsys, *arguments, *QUICK, "--frequency", "D")
     assert len(rows) == 2
+    table.iloc[[*range(0, 60, 2), *range(66, 100, 2)]].to_csv("sales.csv", index=False)
+    assert "most steps are 2 days. --frequency 2D takes" in fails(capsys, *arguments, *QUICK)
+
+
+def test_a_gap_in_whole_numbers_has_no_frequency(capsys):
+    table = daily().assign(date=np.arange(len(daily()))).drop(index=[70, 71])
+    table.to_csv("sales.csv", index=False)
+    error = fails(capsys, "forecast", "sales.csv", "--column", "sales", "--horizon", "2", *QUICK)
+    assert "have a gap: 72 in row 71 (line 72) follows 69, but most steps are 1. --no-time rows" in error
 
 
 @pytest.mark.parametrize(

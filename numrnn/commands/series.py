@@ -6,6 +6,7 @@ import argparse
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -169,14 +170,22 @@ def _check_order(table: Table, index: Any, names: list[str] | None, frequency: s
             first = int(np.argmax(np.asarray(steps != usual)))
             row = int(rows[first + 1])
             now, last = format_times([index[row], index[rows[first]]])
-            name = pandas.tseries.frequencies.to_offset(usual).freqstr
-            if name == "24h":  # as newer versions of pandas call it
-                name = "D"
+            advice = "--no-time rows for time steps"
+            if not isinstance(usual, Integral):
+                name = _frequency_name(usual, pandas)
+                advice = f"--frequency {name} takes what is not there as missing, {advice}"
             raise ValueError(
                 f"{table.name}: the times{whose} have a gap: {now} in {table.place(row)} follows {last}, but most "
-                f"steps are {str(usual).removesuffix(' 00:00:00')}. --frequency {name} takes what is not there as "
-                "missing, --no-time rows for time steps"
+                f"steps are {str(usual).removesuffix(' 00:00:00')}. {advice}"
             )
+
+
+def _frequency_name(step: Any, pandas: Any) -> str:
+    """The name of a step between two times; days are days, which newer versions of pandas would count in hours."""
+    day = pandas.Timedelta(days=1)
+    if isinstance(step, pandas.Timedelta) and not step % day:
+        step = f"{step // day}D"
+    return str(pandas.tseries.frequencies.to_offset(step).freqstr)
 
 
 def format_times(times: Iterable[Any]) -> list[Any]:
