@@ -37,7 +37,7 @@ from safetensors.numpy import save as serialize
 import numrnn
 from numrnn.anomaly import RNNAnomalyDetector
 from numrnn.estimators import Convolution, RNNClassifier, RNNRegressor, RNNSeq2Seq, RNNTagger
-from numrnn.estimators.base import network_from, network_settings
+from numrnn.estimators.keeping import network_from, network_settings
 from numrnn.estimators.sides import Numbers, Tokens
 from numrnn.estimators.subwords import SubwordPieces
 from numrnn.estimators.words import WordEncoder

@@ -12,12 +12,12 @@ from sklearn.utils import check_random_state
 
 from numrnn.anomaly.averages import Averages, gaussian_level
 from numrnn.anomaly.judging import DetectorJudgement
-from numrnn.anomaly.parameters import SHARED
 from numrnn.anomaly.symbols import SymbolScorer, sequences_of
 from numrnn.anomaly.thresholds import level_by_extremes, level_by_share
 from numrnn.anomaly.windows import Reconstructions, WindowScorer
 from numrnn.devices import engine_of
-from numrnn.estimators.base import automatic_batch_size, network_from
+from numrnn.estimators.base import COMMON, automatic_batch_size
+from numrnn.estimators.keeping import network_from
 from numrnn.estimators.validation import hidden_sizes_of
 from numrnn.forecasting.preparation import Preparation, Settings
 from numrnn.forecasting.series import Panel
@@ -30,7 +30,7 @@ __all__ = ["OF_LANGUAGE_MODEL", "DetectorFitting"]
 Array = NDArray[np.float64]
 
 # What the constructor of a language model calls the same.
-OF_LANGUAGE_MODEL = (*(name for name in SHARED if name != "batch_size"), "embedding_dim", "solver")
+OF_LANGUAGE_MODEL = (*COMMON, "device", "embedding_dim", "solver")
 # Texts of a minibatch, or streams into which a long one is cut.
 _STREAMS = 64
 # Fewer held-out windows than this say nothing about usual errors: those that were trained on must do.

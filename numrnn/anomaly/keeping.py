@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from numrnn.anomaly.fitting import OF_LANGUAGE_MODEL, DetectorFitting
 from numrnn.anomaly.symbols import SymbolScorer
 from numrnn.anomaly.windows import WindowScorer
-from numrnn.estimators.base import network_from, network_settings
+from numrnn.estimators.keeping import network_from, network_settings
 from numrnn.forecasting.series import Panel, form_of
 from numrnn.language import RNNLanguageModel
 

@@ -13,36 +13,14 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from numrnn.devices import check_device
-from numrnn.estimators.base import RecurrentEstimator
+from numrnn.estimators.base import shared_constraints
 from numrnn.estimators.validation import check_sizes_and_threads
 from numrnn.forecasting.preparation import lags_of
 from numrnn.forecasting.series import Panel
 
-__all__ = ["SHARED", "DetectorParameters"]
+__all__ = ["DetectorParameters"]
 
 Array = NDArray[np.float64]
-
-# What the detector has in common with the other estimators.
-SHARED = (
-    "hidden_layer_sizes",
-    "cell",
-    "dropout",
-    "learning_rate_init",
-    "learning_rate",
-    "alpha",
-    "batch_size",
-    "max_iter",
-    "tol",
-    "n_iter_no_change",
-    "early_stopping",
-    "validation_fraction",
-    "max_grad_norm",
-    "random_state",
-    "dtype",
-    "device",
-    "n_jobs",
-    "verbose",
-)
 
 
 class _Fitted:
@@ -71,7 +49,7 @@ class DetectorParameters(_Fitted, OutlierMixin, BaseEstimator):
     """The constructor of `RNNAnomalyDetector`, made from these fields, and the checks of what it was given."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **{name: RecurrentEstimator._parameter_constraints[name] for name in SHARED},
+        **shared_constraints("batch_size", "device"),
         "method": [StrOptions({"forecast", "reconstruction", "likelihood"})],
         "level": [StrOptions({"step", "sequence"})],
         "window_length": [Interval(Integral, 1, None, closed="left")],

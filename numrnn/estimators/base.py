@@ -37,6 +37,7 @@ from numrnn.estimators.fitting import (
     unchanged_if_unlearned,
     unchanged_on_error,
 )
+from numrnn.estimators.keeping import KeptNetwork, network_from
 from numrnn.estimators.stepwise import StepwiseMixin
 from numrnn.estimators.targets import Targets
 from numrnn.estimators.validation import (
@@ -51,13 +52,11 @@ from numrnn.estimators.validation import (
 )
 from numrnn.network import Network
 from numrnn.packing import Sequences
-from numrnn.seq2seq import EncoderDecoder
 from numrnn.training.loop import Scorer, TrainingState, train
 from numrnn.training.schedules import SCHEDULES
 from numrnn.training.solvers import SOLVERS
-from numrnn.workers import Workers
 
-__all__ = ["RecurrentEstimator", "automatic_batch_size", "network_from", "network_settings"]
+__all__ = ["COMMON", "RecurrentEstimator", "automatic_batch_size", "shared_constraints"]
 
 _FULL_BATCH = 16
 _LARGEST_AUTOMATIC_BATCH = 256
@@ -82,26 +81,6 @@ def automatic_batch_size(n_samples: int) -> int:
     if n_samples <= _FULL_BATCH:
         return n_samples
     return min(max(math.isqrt(n_samples), 8), _LARGEST_AUTOMATIC_BATCH)
-
-
-def network_settings(network: Network | EncoderDecoder) -> dict[str, Any]:
-    """What has to be known of a network, beside its parameters, to build it again; in terms of JSON."""
-    return {key: _lists(value) for key, value in network._form().items() if key != "workers"}
-
-
-def network_from(settings: dict[str, Any], n_jobs: int | None) -> Any:
-    """A network of the form that `network_settings` describes: a `Network`, or with a decoder an `EncoderDecoder`."""
-    form: dict[str, Any] = {key: _tuples(value) for key, value in settings.items()}
-    kind: Any = EncoderDecoder if "decoder_sizes" in form else Network
-    return kind(**form, workers=Workers(n_jobs))
-
-
-def _lists(value: Any) -> Any:
-    return [_lists(part) for part in value] if isinstance(value, tuple) else value
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(part) for part in value) if isinstance(value, (list, tuple)) else value
 
 
 def _solver_is_stochastic(estimator: Any) -> bool:
@@ -129,7 +108,13 @@ class _Fitted:
 # The constructor of every estimator is made from its fields: those here, then its own.
 @dataclass(eq=False, repr=False, kw_only=True)
 class RecurrentEstimator(
-    _Fitted, StepwiseMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, metaclass=ABCMeta
+    _Fitted,
+    KeptNetwork,
+    StepwiseMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+    metaclass=ABCMeta,
 ):
     """Base of the estimators. A subclass says what its targets are."""
 
@@ -597,23 +582,6 @@ class RecurrentEstimator(
 
         save(self, path)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # The network is rebuilt: threads and scratch memory stay behind.
-        state = dict(super().__getstate__())
-        if "_network" in state:
-            network = state.pop("_network")
-            state["_weights"] = network.parameters.flat.copy()
-            state["_settings"] = network_settings(network)
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        weights, settings = state.pop("_weights", None), state.pop("_settings", None)
-        super().__setstate__(state)
-        if settings is not None:
-            self._network = network_from(settings, self.n_jobs)
-            self._network.parameters.flat[:] = weights
-
 
 def _short(value: Any) -> str:
     if isinstance(value, Mapping):
@@ -624,3 +592,29 @@ def _short(value: Any) -> str:
 def only_stochastic(method: Any) -> Any:
     """Hide a method from estimators whose solver needs all data at once."""
     return available_if(_solver_is_stochastic)(method)
+
+
+# Parameters that every estimator with a network of its own has, and that mean the same for all of them.
+COMMON = (
+    "hidden_layer_sizes",
+    "cell",
+    "dropout",
+    "learning_rate_init",
+    "learning_rate",
+    "alpha",
+    "max_iter",
+    "tol",
+    "n_iter_no_change",
+    "early_stopping",
+    "validation_fraction",
+    "max_grad_norm",
+    "random_state",
+    "dtype",
+    "n_jobs",
+    "verbose",
+)
+
+
+def shared_constraints(*others: str) -> dict[str, Any]:
+    """Constraints of the parameters that all estimators have in common, and of others of `RecurrentEstimator`."""
+    return {name: RecurrentEstimator._parameter_constraints[name] for name in (*COMMON, *others)}

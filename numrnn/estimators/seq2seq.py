@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
-from numrnn.estimators.base import RecurrentEstimator, automatic_batch_size
+from numrnn.estimators.base import automatic_batch_size, shared_constraints
 from numrnn.estimators.fitting import leaving_results, loop_parameters, unchanged_if_unlearned, unchanged_on_error
 from numrnn.estimators.pairs import Pairs
 from numrnn.estimators.sides import ANALYZERS, Numbers, Tokens, check_pairs, kind_of
@@ -31,29 +31,6 @@ from numrnn.workers import Workers
 
 __all__ = ["AttentionMap", "Hypothesis", "RNNSeq2Seq"]
 
-_OF_OTHERS = (
-    "hidden_layer_sizes",
-    "cell",
-    "bidirectional",
-    "dropout",
-    "input_dropout",
-    "output_dropout",
-    "learning_rate_init",
-    "learning_rate",
-    "alpha",
-    "batch_size",
-    "max_iter",
-    "tol",
-    "n_iter_no_change",
-    "early_stopping",
-    "validation_fraction",
-    "max_grad_norm",
-    "warm_start",
-    "random_state",
-    "dtype",
-    "n_jobs",
-    "verbose",
-)
 _COUNT = Interval(Integral, 1, None, closed="left")
 
 
@@ -210,7 +187,7 @@ class RNNSeq2Seq(Writer, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **{name: RecurrentEstimator._parameter_constraints[name] for name in _OF_OTHERS},
+        **shared_constraints("bidirectional", "input_dropout", "output_dropout", "batch_size", "warm_start"),
         "decoder_layer_sizes": ["array-like", _COUNT, None],
         "attention": [StrOptions({"additive", "multiplicative", "multihead"}), None],
         "n_heads": [_COUNT],

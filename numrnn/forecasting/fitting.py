@@ -11,7 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from numrnn.devices import engine_of
-from numrnn.estimators.base import automatic_batch_size, network_from
+from numrnn.estimators.base import automatic_batch_size
+from numrnn.estimators.keeping import network_from
 from numrnn.forecasting.calibration import ErrorPool
 from numrnn.forecasting.distributions import outputs_per_target
 from numrnn.forecasting.metrics import naive_error

@@ -8,7 +8,7 @@ from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
-from numrnn.estimators.base import network_from, network_settings
+from numrnn.estimators.keeping import KeptNetwork
 from numrnn.forecasting.calibration import ErrorPool
 from numrnn.forecasting.parameters import ForecasterParameters
 from numrnn.forecasting.preparation import Preparation
@@ -33,7 +33,7 @@ _FITTED = (
 )
 
 
-class Keeping(ForecasterParameters):
+class Keeping(KeptNetwork, ForecasterParameters):
     """The method `save`, and what a file and a pickle hold."""
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -107,18 +107,3 @@ class Keeping(ForecasterParameters):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_history")
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        if "_network" in state:  # rebuilt: threads and scratch memory stay behind
-            network = state.pop("_network")
-            state["_weights"], state["_form"] = network.parameters.flat.copy(), network_settings(network)
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        weights, form = state.pop("_weights", None), state.pop("_form", None)
-        super().__setstate__(state)
-        if form is not None:
-            self._network = network_from(form, self.n_jobs)
-            self._network.parameters.flat[:] = weights

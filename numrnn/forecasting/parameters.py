@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from numrnn.devices import check_device
-from numrnn.estimators.base import RecurrentEstimator
+from numrnn.estimators.base import shared_constraints
 from numrnn.forecasting.calibration import ErrorPool
 from numrnn.forecasting.distributions import POINT_LOSSES
 from numrnn.forecasting.preparation import CALENDAR, TRANSFORMATIONS, Preparation, Settings, lags_of
@@ -25,32 +25,6 @@ from numrnn.training.loop import TrainingState
 __all__ = ["ForecasterParameters"]
 
 Array = NDArray[np.float64]
-
-# What the forecaster has in common with the other estimators.
-_SHARED = (
-    "hidden_layer_sizes",
-    "cell",
-    "activation",
-    "bidirectional",
-    "dropout",
-    "solver",
-    "learning_rate_init",
-    "learning_rate",
-    "alpha",
-    "batch_size",
-    "max_iter",
-    "tol",
-    "n_iter_no_change",
-    "early_stopping",
-    "validation_fraction",
-    "max_grad_norm",
-    "bptt_steps",
-    "random_state",
-    "dtype",
-    "device",
-    "n_jobs",
-    "verbose",
-)
 
 
 class _Fitted:
@@ -85,7 +59,7 @@ class ForecasterParameters(_Fitted, BaseEstimator):
     """The constructor of `RNNForecaster`, made from these fields, and the checks of what it was given."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **{name: RecurrentEstimator._parameter_constraints[name] for name in _SHARED},
+        **shared_constraints("activation", "bidirectional", "solver", "batch_size", "bptt_steps", "device"),
         "horizon": [Interval(Integral, 1, None, closed="left")],
         "window_length": [Interval(Integral, 1, None, closed="left")],
         "strategy": [StrOptions({"direct", "recursive", "encoder_decoder"})],

@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from numrnn.compiled import CompiledNetwork, compile_network
 from numrnn.devices import check_device, engine_of
-from numrnn.estimators.base import RecurrentEstimator
+from numrnn.estimators.base import shared_constraints
 from numrnn.estimators.fitting import leaving_results, loop_parameters
 from numrnn.estimators.validation import check_sizes_and_threads, hidden_sizes_of
 from numrnn.kernels.cpu.sampling import SYMBOLS
@@ -143,33 +143,9 @@ class RNNLanguageModel(BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **{
-            name: RecurrentEstimator._parameter_constraints[name]
-            for name in (
-                "hidden_layer_sizes",
-                "cell",
-                "residual",
-                "dropout",
-                "input_dropout",
-                "recurrent_dropout",
-                "output_dropout",
-                "learning_rate_init",
-                "learning_rate",
-                "alpha",
-                "max_iter",
-                "tol",
-                "n_iter_no_change",
-                "early_stopping",
-                "validation_fraction",
-                "max_grad_norm",
-                "warm_start",
-                "random_state",
-                "dtype",
-                "device",
-                "n_jobs",
-                "verbose",
-            )
-        },
+        **shared_constraints(
+            "residual", "input_dropout", "recurrent_dropout", "output_dropout", "warm_start", "device"
+        ),
         "analyzer": [StrOptions({"char", "word"}), callable],
         "max_features": [Interval(Integral, 1, None, closed="left"), None],
         "min_df": [Interval(Real, 0, None, closed="left")],
