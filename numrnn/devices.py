@@ -15,6 +15,8 @@ import numpy as np
 
 from numrnn.network import Network
 from numrnn.packing import Sequences
+from numrnn.seq2seq import EncoderDecoder, PairBatch
+from numrnn.stack import RecurrentStack
 from numrnn.training.engine import EngineMaker, HostEngine
 
 __all__ = ["DEVICES", "WORTH_A_DEVICE", "check_device", "engine_of", "reader_of"]
@@ -28,7 +30,7 @@ DEVICES = ("cpu", "cuda", "auto")
 _RULE = json.loads((Path(__file__).parent / "worth_a_device.json").read_text(encoding="utf-8"))
 WORTH_A_DEVICE: dict[str, float] = {work: float(_RULE[work]) for work in ("training", "inference")}
 
-_readers: WeakKeyDictionary[Network, Any] = WeakKeyDictionary()
+_readers: WeakKeyDictionary[Network | EncoderDecoder, Any] = WeakKeyDictionary()
 
 
 def check_device(device: str) -> None:
@@ -52,15 +54,17 @@ def check_device(device: str) -> None:
         raise refusal(problem)
 
 
-def engine_of(device: str, network: Network, lengths: Any, batch_size: int, solver: str) -> EngineMaker:
+def engine_of(
+    device: str, network: Network | EncoderDecoder, lengths: Any, batch_size: int, solver: str
+) -> EngineMaker:
     """What trains a network.
 
     Parameters
     ----------
     device : {"cpu", "cuda", "auto"}
-    network : Network
+    network : Network or EncoderDecoder
     lengths : ndarray of int64
-        Of all sequences.
+        Of all sequences; of pairs, the time steps of both sides together.
     batch_size : int
     solver : str
 
@@ -77,13 +81,19 @@ def engine_of(device: str, network: Network, lengths: Any, batch_size: int, solv
         device = "cuda" if enough and _why_unavailable() is None else "cpu"
     if device == "cpu":
         return HostEngine
+    if isinstance(network, EncoderDecoder):
+        from numrnn.cuda.pair_engine import PairEngine
+
+        return PairEngine
     from numrnn.cuda.engine import DeviceEngine
 
     return DeviceEngine
 
 
-def reader_of(device: str, network: Network, sequences: Sequences) -> Any:
+def reader_of(device: str, network: Network | EncoderDecoder, sequences: Sequences | PairBatch) -> Any:
     """What computes outputs, features and attention weights of these sequences: the network, or its like on a device.
+
+    Of an encoder and a decoder, what computes the outputs for given inputs of the decoder.
 
     Raises
     ------
@@ -92,23 +102,41 @@ def reader_of(device: str, network: Network, sequences: Sequences) -> Any:
     """
     check_device(device)
     if device == "auto":
-        enough = _flops(network, float(sequences.n_steps)) >= WORTH_A_DEVICE["inference"]
+        sides = sequences if isinstance(sequences, PairBatch) else (sequences,)
+        n_steps = float(sum(side.n_steps for side in sides))
+        enough = _flops(network, n_steps) >= WORTH_A_DEVICE["inference"]
         device = "cuda" if enough and _why_unavailable() is None else "cpu"
     if device == "cpu":
         return network
-    from numrnn.cuda.inference import DeviceInference
-    from numrnn.cuda.network import DeviceNetwork
-
     reader = _readers.get(network)
     if reader is None:
-        reader = _readers[network] = DeviceInference(DeviceNetwork(network.with_dtype(network.dtype)))
+        reader = _readers[network] = _reader_of(network.with_dtype(network.dtype))
     reader.take(network.parameters.flat)
     return reader
 
 
-def _flops(network: Network, n_steps: float) -> float:
+def _reader_of(network: Network | EncoderDecoder) -> Any:
+    if isinstance(network, EncoderDecoder):
+        from numrnn.cuda.encoder_decoder import DeviceEncoderDecoder, PairInference
+
+        return PairInference(DeviceEncoderDecoder(network))
+    from numrnn.cuda.inference import DeviceInference
+    from numrnn.cuda.network import DeviceNetwork
+
+    return DeviceInference(DeviceNetwork(network))
+
+
+def _flops(network: Network | EncoderDecoder, n_steps: float) -> float:
     """Operations of the recurrent layers for so many time steps, forward."""
-    stack = network.stack
+    if isinstance(network, EncoderDecoder):
+        # Of both sides together; a step of one costs about as much as a step of the other.
+        products = [*network.decoder.inputs, *network.decoder.hidden]
+        decoder = n_steps * sum(2 * len(one.blocks) * one.size * one.input_size for one in products)
+        return decoder if network.encoder is None else (decoder + _flops_of(network.encoder.stack, n_steps)) / 2
+    return _flops_of(network.stack, n_steps)
+
+
+def _flops_of(stack: RecurrentStack, n_steps: float) -> float:
     total, size = 0, stack.input_size
     for hidden_size in stack.hidden_sizes:
         total += 2 * stack.n_directions * stack.cell.n_gates * hidden_size * (size + hidden_size)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from numrnn import RNNSeq2Seq
-from numrnn.estimators.pairs import Pairs
+from numrnn.seq2seq import Pairs
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))

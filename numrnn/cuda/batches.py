@@ -14,7 +14,7 @@ from numrnn.kernels.cuda.arrays import DeviceArrays, Stager, step_rows, upload
 from numrnn.packing import Packing, Sequences
 from numrnn.training.data import TrainingData, TrainingSource
 
-__all__ = ["Answers", "Batch", "Plan", "Plans", "Shuffled", "Source", "WindowRows", "batch_of"]
+__all__ = ["Answers", "Batch", "Plan", "Plans", "Shuffled", "Source", "Values", "WindowRows", "batch_of"]
 
 # So many plans of batches are remembered; batches of one length all have the same.
 _REMEMBERED_PLANS = 16
@@ -160,6 +160,48 @@ def batch_of(values: Any, sequences: Sequences, answers: Answers | None = None) 
     return Batch(values, sequences.starts, sequences.lengths, answers)
 
 
+class Values:
+    """Time steps on the device: all rows of an array at once where there is room, else those that are asked for.
+
+    Parameters
+    ----------
+    memory : float
+        Bytes that they may take.
+    arrays : DeviceArrays
+        For rows that are uploaded each time.
+    queue
+    """
+
+    def __init__(self, memory: float, arrays: DeviceArrays, queue: Any) -> None:
+        self.memory = memory
+        self.arrays = arrays
+        self.queue = queue
+        self.stager: Stager | None = None
+        self._host: NDArray | None = None
+        self._device: Any = None
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether all rows of the last array are on the device."""
+        return self._device is not None
+
+    def of(self, sequences: Sequences) -> tuple[Any, Sequences]:
+        """The time steps on the device, and where the sequences lie in them."""
+        values = sequences.values
+        if values is self._host and self._device is not None:
+            return self._device, sequences
+        if values.nbytes <= self.memory:
+            # The same array again and again: all that there is, or what other minibatches will share.
+            self._host, self._device = values, upload(values.reshape(-1), self.queue)
+            return self._device, sequences
+        self._host = self._device = None
+        if self.stager is None:
+            self.stager = Stager(self.arrays)
+        starts = np.cumsum(sequences.lengths) - sequences.lengths
+        own = self.stager.put("values", values, sequences.rows(), self.queue)
+        return own, Sequences(values, starts, sequences.lengths)
+
+
 class Source:
     """A training set of which as much as fits lies on the device.
 
@@ -194,13 +236,10 @@ class Source:
         self.data = data
         self.per_step = per_step
         self.embedding = embedding
-        self.memory = memory
         self.arrays = arrays
         self.queue = queue
+        self.values = Values(memory, arrays, queue)
         self._nothing = upload(np.zeros(0, dtype=np.float64), queue)
-        self._host_values: NDArray | None = None
-        self._values: Any = None
-        self._stager: Stager | None = None
         self._targets: Any = None
         self._weights: Any = self._nothing
         self._weight_sums: NDArray | None = None
@@ -215,30 +254,9 @@ class Source:
             if embedding is not None:
                 embedding.check(data.sequences)
 
-    @property
-    def is_resident(self) -> bool:
-        """Whether the time steps of the last minibatch had been on the device before."""
-        return self._values is not None
-
     def reorder(self, order: Integers | None) -> Shuffled:
         """The training set in the order of an epoch."""
         return Shuffled(self, order)
-
-    def values_of(self, sequences: Sequences) -> tuple[Any, Sequences]:
-        """The time steps on the device, and where the sequences lie in them."""
-        values = sequences.values
-        if values is self._host_values and self._values is not None:
-            return self._values, sequences
-        if values.nbytes <= self.memory:
-            # The same array again and again: all that there is, or what other minibatches will share.
-            self._host_values, self._values = values, upload(values.reshape(-1), self.queue)
-            return self._values, sequences
-        self._host_values = self._values = None
-        if self._stager is None:
-            self._stager = Stager(self.arrays)
-        starts = np.cumsum(sequences.lengths) - sequences.lengths
-        own = self._stager.put("values", values, sequences.rows(), self.queue)
-        return own, Sequences(values, starts, sequences.lengths)
 
 
 class Shuffled:
@@ -255,7 +273,7 @@ class Shuffled:
         if not isinstance(data, TrainingData):
             return self._made(begin, end)
         numbers = np.arange(begin, end, dtype=np.int64) if self.order is None else self.order[begin:end]
-        values, sequences = source.values_of(data.sequences.take(numbers))
+        values, sequences = source.values.of(data.sequences.take(numbers))
         starts = numbers if data.row_starts is None else data.row_starts[numbers]
         n_rows = int(sequences.lengths.sum()) if source.per_step else len(numbers)
         sums = source._weight_sums
@@ -267,7 +285,7 @@ class Shuffled:
         sequences, targets, weights = self.shuffled.part(begin, end)
         if source.embedding is not None:
             source.embedding.check(sequences)
-        values, placed = source.values_of(sequences)
+        values, placed = source.values.of(sequences)
         n_rows = len(targets)
         lengths = sequences.lengths
         starts = np.cumsum(lengths) - lengths if source.per_step else np.arange(len(lengths), dtype=np.int64)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numrnn.cuda.batches import Shuffled, Source
+from numrnn.cuda.batches import Source
 from numrnn.cuda.faults import device_errors
 from numrnn.cuda.inference import DeviceInference
 from numrnn.cuda.memory import MemoryNeed, check_memory, memory_need
@@ -58,22 +58,26 @@ class DeviceEngine:
         self._is_broken = False
         self._n_epochs = 0
         with self._faults("the preparation of training", "Nothing has been learned."):
-            self.device = device = DeviceNetwork(network)
-            lengths, steps = data.lengths, objective.bptt_steps
-            if isinstance(data, StreamWindows):
-                # Here a minibatch is one window of all streams.
-                lengths = data.window_lengths
-                batch_size = len(lengths)
-            longest, of_stack = int(lengths.max(initial=0)), device.stack.step_bytes
+            self.device, self._source, self._inference = self._prepare(network, data, batch_size)
 
-            def need_of(size: int, steps: int | None) -> MemoryNeed:
-                return memory_need(network, data, lengths, solver, size, steps, of_stack, device.trunk)
+    def _prepare(self, network: Any, data: TrainingSource, batch_size: int) -> tuple[Any, Any, Any]:
+        """The network on the device, the data as far as they fit beside it, and what judges in between."""
+        device = DeviceNetwork(network)
+        lengths, steps = data.lengths, self.objective.bptt_steps
+        if isinstance(data, StreamWindows):
+            # Here a minibatch is one window of all streams.
+            lengths = data.window_lengths
+            batch_size = len(lengths)
+        longest, of_stack = int(lengths.max(initial=0)), device.stack.step_bytes
 
-            free = free_bytes()
-            need = check_memory(need_of, free, longest, batch_size, steps, not network.bidirectional)
-            room = 0.9 * free - need.total
-            self._source = Source(data, device.per_step, network.trunk.embedding, room, device.arrays, device.queue)
-            self._inference = DeviceInference(device, keeps_values=True)
+        def need_of(size: int, steps: int | None) -> MemoryNeed:
+            return memory_need(network, data, lengths, self.solver, size, steps, of_stack, device.trunk)
+
+        free = free_bytes()
+        need = check_memory(need_of, free, longest, batch_size, steps, not network.bidirectional)
+        room = 0.9 * free - need.total
+        source = Source(data, device.per_step, network.trunk.embedding, room, device.arrays, device.queue)
+        return device, source, DeviceInference(device, keeps_values=True)
 
     @staticmethod
     def loss_of_all(
@@ -124,7 +128,7 @@ class DeviceEngine:
         return self._on_device
 
     def _minibatch(
-        self, solver: DeviceSolver, shuffled: Shuffled, batches: Minibatches, number: int, rate: float, state: Any
+        self, solver: DeviceSolver, shuffled: Any, batches: Minibatches, number: int, rate: float, state: Any
     ) -> tuple[float, Any]:
         """One minibatch and its update: the sum of its weights, and the state that goes into the next one."""
         device, objective = self.device, self.objective

@@ -24,14 +24,25 @@ class DeviceHead:
 
     Parameters
     ----------
-    network : Network
+    network : Network or EncoderDecoder
         On the host.
     arrays : DeviceArrays
     queue
+    n_features : int, default=None
+        None: those of the network's recurrent layers.
+    weight : str, default="weight_out"
+        Name of the weight.
     """
 
-    def __init__(self, network: Network, arrays: DeviceArrays, queue: Any) -> None:
-        self.n_features = network.stack.output_size
+    def __init__(
+        self,
+        network: Any,
+        arrays: DeviceArrays,
+        queue: Any,
+        n_features: int | None = None,
+        weight: str = "weight_out",
+    ) -> None:
+        self.n_features = network.stack.output_size if n_features is None else n_features
         self.n_outputs = network.n_outputs
         self.dtype = network.dtype
         self._arrays = arrays
@@ -41,7 +52,7 @@ class DeviceHead:
         self._option: Any = float(network.label_smoothing)
         if network.loss_name == "quantile":
             self._option = arrays.put("levels", np.array(network.quantile_levels, dtype=np.float64), queue)
-        self._weight = network.parameters.span("weight_out").start
+        self._weight = network.parameters.span(weight).start
         self._bias = network.parameters.span("bias_out").start
         row_bytes = self.n_outputs * self.dtype.itemsize * (1 if self._in_place else 2)
         self.rows_at_once = max(OUTPUT_BYTES // row_bytes, 1)

@@ -42,9 +42,17 @@ class StackPass:
 
 
 class DeviceLayer:
-    """One layer in one direction: sizes, and where its parameters lie in the flat vector."""
+    """One layer in one direction: sizes, and where its parameters lie in the flat vector.
 
-    def __init__(self, direction: Direction, names: Parameters) -> None:
+    Parameters
+    ----------
+    direction : Direction
+    names : Parameters
+    prefix : str, default=""
+        Of the names of the parameters.
+    """
+
+    def __init__(self, direction: Direction, names: Parameters, prefix: str = "") -> None:
         self.direction = direction
         self.key = direction.key
         self.cell = direction.cell
@@ -56,10 +64,10 @@ class DeviceLayer:
         self.has_own_hidden = self.cell.n_slots > self.cell.n_gates
         self.column = self.size if direction.reverse else 0
         self.kernels = STEPS[self.cell.name]
-        self.weight_ih = names.span(direction.weight_ih).start
-        self.weight_hh = names.span(direction.weight_hh).start
-        self.bias_ih = names.span(direction.bias_ih).start
-        self.bias_hh = names.span(direction.bias_hh).start
+        self.weight_ih = names.span(prefix + direction.weight_ih).start
+        self.weight_hh = names.span(prefix + direction.weight_hh).start
+        self.bias_ih = names.span(prefix + direction.bias_ih).start
+        self.bias_hh = names.span(prefix + direction.bias_hh).start
         # Of weight_hh the first gate, the block of columns of its gradients, and how many follow in both.
         columns = columns_of(self.cell)[-len(self.cell.hidden_gates) :]
         self.hidden_runs: list[tuple[int, int, int]] = []

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from numrnn.kernels.cuda.arrays import download, upload
 from numrnn.kernels.cuda.solvers import PARTS, adam, conclude, rmsprop, sgd
 from numrnn.kernels.updates import adam_factors
-from numrnn.network import Network
 from numrnn.training.solvers import SGD, Adam, AdamW, RMSprop, Solver
 
 __all__ = ["DeviceSolver"]
@@ -29,19 +28,18 @@ class DeviceSolver:
     ----------
     solver : Solver
         SGD, Adam, AdamW or RMSprop.
-    network : Network
+    network : Network or EncoderDecoder
         On the host. Its parameters have made all the updates that they had missed.
     queue
     """
 
-    def __init__(self, solver: Solver, network: Network, queue: Any) -> None:
+    def __init__(self, solver: Solver, network: Any, queue: Any) -> None:
         if type(solver) not in (SGD, Adam, AdamW, RMSprop):
             raise TypeError(f"expected one of the solvers SGD, Adam, AdamW and RMSprop, got {type(solver).__name__}")
         parameters = network.parameters.flat
         self.solver = solver
         self.dtype = parameters.dtype
-        tables = () if network.trunk.embedding is None else network.trunk.embedding.tables
-        self._n_table_rows = sum(n_rows for _, n_rows, _ in tables)
+        self._n_table_rows = network.whole_reach().n_rows
         self._queue = queue
         self._n_updates = solver.n_updates
         if not solver.moments:

@@ -22,7 +22,6 @@ from numrnn.kernels.cuda.geometry import choose_geometry
 from numrnn.kernels.cuda.recurrent import Launch, this_device
 from numrnn.network import Network
 from numrnn.parameters import Parameters
-from numrnn.stack import RecurrentStack
 
 __all__ = ["DeviceStack", "make_stack"]
 
@@ -32,12 +31,14 @@ class DeviceStack:
 
     Parameters
     ----------
-    stack : RecurrentStack
+    stack : RecurrentStack, or its like
         Of the host, for its form.
     names : Parameters
         Where the parameters lie in the flat vector.
     arrays : DeviceArrays
     queue
+    prefix : str, default=""
+        Of the names of the parameters.
 
     Attributes
     ----------
@@ -45,12 +46,12 @@ class DeviceStack:
         Memory for each time step of a batch in training.
     """
 
-    def __init__(self, stack: RecurrentStack, names: Parameters, arrays: DeviceArrays, queue: Any) -> None:
+    def __init__(self, stack: Any, names: Parameters, arrays: DeviceArrays, queue: Any, prefix: str = "") -> None:
         self._stack = stack
         self._arrays = arrays
         self._queue = queue
         self.dtype = stack.dtype
-        self._layers = [[DeviceLayer(direction, names) for direction in layer] for layer in stack.directions]
+        self._layers = [[DeviceLayer(direction, names, prefix) for direction in layer] for layer in stack.directions]
         self._turn = 0
         # For measurements: whether to launch every step by itself.
         self.step_by_step = False

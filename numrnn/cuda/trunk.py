@@ -15,7 +15,6 @@ from numrnn.dropout import INPUT_STREAM, dropout_of
 from numrnn.kernels.cuda.arrays import DeviceArrays, clear, scatter_rows
 from numrnn.kernels.cuda.dropout import dropout
 from numrnn.kernels.cuda.embedding import MAGNITUDE_BLOCKS, add_table_gradient, copy_columns, look_up
-from numrnn.network import Network
 
 __all__ = ["DeviceTrunk"]
 
@@ -29,7 +28,7 @@ class DeviceTrunk:
 
     Parameters
     ----------
-    network : Network
+    network : Network, or its like
         On the host.
     stack
         Its recurrent layers on the device.
@@ -37,7 +36,7 @@ class DeviceTrunk:
     queue
     """
 
-    def __init__(self, network: Network, stack: Any, arrays: DeviceArrays, queue: Any) -> None:
+    def __init__(self, network: Any, stack: Any, arrays: DeviceArrays, queue: Any) -> None:
         self.stack = stack
         self.input_size = network.input_size
         self.inner_size = network.stack.input_size
@@ -170,11 +169,23 @@ class DeviceTrunk:
         )
 
     def backward(
-        self, run: Any, parameters: Any, rows: WindowRows, d_outputs: Any, gradient: Any, dropout_seed: int
+        self,
+        run: Any,
+        parameters: Any,
+        rows: WindowRows,
+        d_outputs: Any,
+        gradient: Any,
+        dropout_seed: int,
+        d_state: Any = None,
     ) -> None:
-        """Add the gradients of a pass of `forward` in training, for the window that it was of."""
+        """Add the gradients of a pass of `forward` in training, for the window that it was of.
+
+        d_state is the gradient of the final states, zero if it is None.
+        """
         n_rows, size = rows.plan.n_rows, self.inner_size
-        d_inputs = self.stack.backward(run, parameters, d_outputs, gradient, need_input=self.needs_input_gradient)
+        d_inputs = self.stack.backward(
+            run, parameters, d_outputs, gradient, d_state=d_state, need_input=self.needs_input_gradient
+        )
         if d_inputs is None:
             return
         self._drop(d_inputs, rows, dropout_seed)

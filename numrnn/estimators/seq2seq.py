@@ -17,14 +17,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
+from numrnn.devices import check_device, engine_of
 from numrnn.estimators.base import automatic_batch_size, shared_constraints
 from numrnn.estimators.fitting import leaving_results, loop_parameters, unchanged_if_unlearned, unchanged_on_error
-from numrnn.estimators.pairs import Pairs
 from numrnn.estimators.sides import ANALYZERS, Numbers, Tokens, check_pairs, kind_of
 from numrnn.estimators.validation import check_sizes_and_threads, hidden_sizes_of
 from numrnn.estimators.writing import AttentionMap, Hypothesis, Writer
 from numrnn.packing import Sequences
-from numrnn.seq2seq import EncoderDecoder, PairBatch
+from numrnn.seq2seq import EncoderDecoder, PairBatch, Pairs
 from numrnn.text import UNKNOWN
 from numrnn.training.loop import TrainingState, train
 from numrnn.workers import Workers
@@ -135,6 +135,9 @@ class RNNSeq2Seq(Writer, BaseEstimator):
         Whether `fit` goes on from the present parameters, with the present vocabularies.
     random_state : int, RandomState or None, default=None
     dtype : {"float32", "float64"}, default="float32"
+    device : {"cpu", "cuda", "auto"}, default="cpu"
+        What trains, as of :class:`RNNClassifier`, and judges held-out pairs. `scheduled_sampling` needs the CPU, and
+        everything that a fitted model does is done by the CPU, whatever this is.
     n_jobs : int or None, default=None
         Threads; results do not depend on it.
     verbose : bool, default=False
@@ -153,6 +156,8 @@ class RNNSeq2Seq(Writer, BaseEstimator):
     best_validation_score_ : float or None
     n_iter_ : int
         Epochs of the last `fit`.
+    device_ : {"cpu", "cuda"}
+        Where the last fit ran.
     n_parameters_ : int
 
     See Also
@@ -187,7 +192,7 @@ class RNNSeq2Seq(Writer, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **shared_constraints("bidirectional", "input_dropout", "output_dropout", "batch_size", "warm_start"),
+        **shared_constraints("bidirectional", "input_dropout", "output_dropout", "batch_size", "warm_start", "device"),
         "decoder_layer_sizes": ["array-like", _COUNT, None],
         "attention": [StrOptions({"additive", "multiplicative", "multihead"}), None],
         "n_heads": [_COUNT],
@@ -254,6 +259,7 @@ class RNNSeq2Seq(Writer, BaseEstimator):
         warm_start: bool = False,
         random_state: Any = None,
         dtype: Any = "float32",
+        device: str = "cpu",
         n_jobs: int | None = None,
         verbose: bool = False,
     ) -> None:
@@ -293,6 +299,7 @@ class RNNSeq2Seq(Writer, BaseEstimator):
         self.warm_start = warm_start
         self.random_state = random_state
         self.dtype = dtype
+        self.device = device
         self.n_jobs = n_jobs
         self.verbose = verbose
 
@@ -320,6 +327,10 @@ class RNNSeq2Seq(Writer, BaseEstimator):
             If X, y or a parameter is not as described; the message says how.
         FloatingPointError
             If the loss stops being finite. The model has the parameters of the last good epoch then.
+        RuntimeError
+            If ``device="cuda"`` cannot be had, or fails: the model has the weights of the last whole epoch then.
+        MemoryError
+            If a minibatch does not fit on the device; the message says what would.
 
         Notes
         -----
@@ -440,12 +451,17 @@ class RNNSeq2Seq(Writer, BaseEstimator):
                 network.sampling_share = float(self.scheduled_sampling) * min((state.n_epochs - begin) / last, 1.0)
 
             training = replace(training, hook=sample_more)
+        size = automatic_batch_size(n_pairs) if isinstance(self.batch_size, str) else int(self.batch_size)
+        device = "cpu" if self.scheduled_sampling and self.device == "auto" else self.device
+        engine = engine_of(device, network, training.lengths, size, self.solver)
+        self.device_ = engine.device_name
         with leaving_results(self, incremental=incremental):
             train(
                 network,
                 training,
                 **loop_parameters(self),
-                batch_size=automatic_batch_size(n_pairs) if isinstance(self.batch_size, str) else int(self.batch_size),
+                engine=engine,
+                batch_size=size,
                 early_stopping=validation is not None,
                 validation=validation,
                 incremental=incremental,
@@ -476,6 +492,13 @@ class RNNSeq2Seq(Writer, BaseEstimator):
         """What the constraints of single parameters do not tell."""
         name = type(self).__name__
         check_sizes_and_threads(self)
+        if self.scheduled_sampling and self.device == "cuda":
+            raise ValueError(
+                f"The 'device' parameter of {name} must be 'cpu' or 'auto' with scheduled_sampling="
+                f"{self.scheduled_sampling!r}, since what the decoder writes on its own is computed on the CPU. Got "
+                "'cuda' instead."
+            )
+        check_device(self.device)
         if self.decoder_layer_sizes is not None:
             sizes = self._decoder_sizes()
             if not sizes or any(not isinstance(size, Integral) or size < 1 for size in sizes):

@@ -199,8 +199,7 @@ class Fitting(ForecasterParameters):
 
     def _training_settings(self, network: Any, windows: Windows) -> dict[str, Any]:
         size = automatic_batch_size(len(windows)) if isinstance(self.batch_size, str) else int(self.batch_size)
-        device = "cpu" if self.strategy == "encoder_decoder" else self.device
-        engine = engine_of(device, network, windows.lengths, size, self.solver)
+        engine = engine_of(self.device, network, windows.n_steps, size, self.solver)
         self.device_ = engine.device_name
         return {
             "engine": engine,

@@ -107,7 +107,7 @@ class RNNForecaster(Prediction, Continuation, Keeping):
     dtype : {"float32", "float64"}, default="float32"
         Of the network.
     device : {"cpu", "cuda", "auto"}, default="cpu"
-        What trains and predicts, as of :class:`RNNRegressor`. "encoder_decoder" runs on the CPU.
+        What trains and predicts, as of :class:`RNNRegressor`.
     n_jobs : int or None, default=None
         Threads. Results do not depend on it.
     verbose : bool, default=False

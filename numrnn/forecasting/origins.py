@@ -75,7 +75,7 @@ class Predictor:
         """Raw outputs, those of one origin after those of the other."""
         if isinstance(read, PairBatch):
             assert isinstance(self.network, EncoderDecoder)
-            return self.network.outputs_of(read).astype(np.float64)
+            return reader_of(self.device, self.network, read).outputs_of(read).astype(np.float64)
         assert isinstance(self.network, Network)
         return reader_of(self.device, self.network, read).outputs(read).astype(np.float64)
 

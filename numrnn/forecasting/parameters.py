@@ -175,8 +175,6 @@ class ForecasterParameters(_Fitted, BaseEstimator):
                 "more than "
                 f"1 step, whose intervals are those of sample paths; got {self.calibration_fraction!r}"
             )
-        if self.strategy == "encoder_decoder" and self.device == "cuda":
-            raise ValueError("strategy='encoder_decoder' runs on the CPU: device must be 'cpu' or 'auto', got 'cuda'")
         check_device(self.device)
         if self.loss != "quantile":
             return np.zeros(0)

@@ -152,6 +152,12 @@ class Windows:
         length = np.int64(self.prepared.preparation.settings.window_length)
         return np.broadcast_to(length, len(self))
 
+    @property
+    def n_steps(self) -> NDArray[np.int64]:
+        """Time steps that the network goes through for every window, those of a decoder included."""
+        settings = self.prepared.preparation.settings
+        return self.lengths + (settings.block if settings.decoder else 0)
+
     def reorder(self, order: NDArray[np.int64] | None) -> Windows:
         if order is None:
             return self

@@ -19,13 +19,13 @@ from numrnn.packing import Packing, balanced_ranges
 from numrnn.seq2seq.projection import Matrix, Projection, identity_rows
 from numrnn.workers import Workers
 
-__all__ = ["ATTENTIONS", "Decoder", "DecoderPass", "Source"]
+__all__ = ["ATTENTIONS", "INPUT_STREAM", "LAYER_STREAM", "Decoder", "DecoderPass", "Source"]
 
 ATTENTIONS = ("additive", "multiplicative", "multihead")
 
 # Streams of dropout masks: of the inputs, and between layers from this number on.
 INPUT_STREAM = 0xFFFFFFFD
-_LAYER_STREAM = 2**30
+LAYER_STREAM = 2**30
 
 Values = Mapping[str, NDArray]
 
@@ -434,7 +434,7 @@ class Decoder:
             for layer, row in enumerate(layout[1:]):
                 width = int(layout[layer, 1])
                 own = masks[row[4] : row[4] + n_rows * width]
-                Dropout(self.dropout, dropout_seed).apply(own, n_rows, width, width, _LAYER_STREAM + layer)
+                Dropout(self.dropout, dropout_seed).apply(own, n_rows, width, width, LAYER_STREAM + layer)
         keys, values = self.read(parameters, source, lease)
         attended = memory("attended", total * attention.value_pitch)
         contexts = memory("contexts", total * attention.context_pitch) if attention.projects_output else attended

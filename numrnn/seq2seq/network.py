@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,15 @@ from numrnn.seq2seq.passes import PairBatch, Pass, part_of
 from numrnn.seq2seq.writing import Writing
 from numrnn.trunk import TrunkPass
 
-__all__ = ["EncoderDecoder", "PairBatch"]
+__all__ = ["EncoderDecoder", "PairBatch", "chunk_seed"]
 
 # Batches are cut so that what the recurrent layers and the attention keep stays near this number of bytes.
 _TRAINING_BYTES = 2**30
+
+
+def chunk_seed(dropout_seed: int, number: int) -> int:
+    """The seed of a part of a minibatch."""
+    return (dropout_seed + 7919 * number) % 2**31
 
 
 class EncoderDecoder(Writing, Inspection):
@@ -96,16 +102,20 @@ class EncoderDecoder(Writing, Inspection):
         scale = 1.0 / total_weight if total_weight else 0.0
         self._clear_gradient()
         total, first = 0.0, 0
-        for number, chunk in enumerate(self._chunks(batch.sources.lengths, batch.targets.lengths, _TRAINING_BYTES)):
+        for number, chunk in enumerate(self._training_chunks(batch.sources.lengths, batch.targets.lengths)):
             part = part_of(batch, chunk)
             rows = slice(first, first + self._n_expected(part.targets))
             first = rows.stop
-            seed = (dropout_seed + 7919 * number) % 2**31
+            seed = chunk_seed(dropout_seed, number)
             total += self._accumulate(part, expected[rows], weights[rows], scale, seed)
         loss = total * scale
         if alpha and total_weight:
             loss += weight_penalty(self.parameters.flat, self.gradient.flat, *self.weight_spans, alpha * scale)
         return loss
+
+    def _training_chunks(self, sources: NDArray, targets: NDArray) -> Iterator[slice]:
+        """The parts of a minibatch, with dropout from a seed for each: see `chunk_seed`."""
+        return self._chunks(sources, targets, _TRAINING_BYTES)
 
     def _accumulate(self, batch: PairBatch, expected: NDArray, weights: NDArray, scale: float, seed: int) -> float:
         """Sum of the losses of a part of a batch; its gradient, times `scale`, is added."""

@@ -253,8 +253,8 @@ def test_data_larger_than_the_device_is_streamed(monkeypatch):
 
     states = [run(network, data, engine=HostEngine), run(other, data, engine=Remembered)]
     check_same(network, other, *states)
-    assert not made[0]._source.is_resident
-    assert made[0]._source._stager is not None
+    assert not made[0]._source.values.is_resident
+    assert made[0]._source.values.stager is not None
 
 
 def test_two_pinned_buffers_take_turns():

@@ -12,26 +12,26 @@ __all__ = ["dropout"]
 
 
 @kernel
-def _dropout(source, target, n_rows, n_columns, numbers, seed, stream, threshold, scale):
+def _dropout(source, target, first, n_rows, n_columns, numbers, seed, stream, threshold, scale):
     zero = target.dtype.type(0)
     begin = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
-    for row in range(begin, n_rows, cuda.gridDim.x * cuda.blockDim.y):
+    for row in range(first + begin, first + n_rows, cuda.gridDim.x * cuda.blockDim.y):
         key = row_key(seed, stream, numbers[row] if numbers.size > 0 else row)
         for column in range(cuda.threadIdx.x, n_columns, cuda.blockDim.x):
             at = row * n_columns + column
             target[at] = source[at] * scale if draw(key, column) >= threshold else zero
 
 
-def dropout(queue, source, target, n_rows, n_columns, numbers, seed, stream, threshold, scale):
+def dropout(queue, source, target, n_rows, n_columns, numbers, seed, stream, threshold, scale, first=0):
     """Zero an element with probability threshold / 2**32 and multiply the others by scale.
 
     source, target: one-dimensional; they may be one array. numbers: int64 (n_rows,), the row of the mask for every row
     of the matrix, or of length 0 if they are the same. seed, stream and threshold are uint32, scale is of the type of
-    the values.
+    the values. Rows `first` to ``first + n_rows`` of source, target and numbers are those that count.
     """
     if n_rows:
         _dropout[*matrix_grid(n_rows), queue](
-            source, target, n_rows, n_columns, numbers, seed, stream, threshold, scale
+            source, target, first, n_rows, n_columns, numbers, seed, stream, threshold, scale
         )
 
 
@@ -39,4 +39,4 @@ def examples():
     """Kernels with the types of their arguments: what a check without a device compiles."""
     for f in ("f4", "f8"):
         v = f"{f}[::1]"
-        yield f"dropout {f}", _dropout, (v, v, "i8", "i8", "i8[::1]", "u4", "u4", "u4", f)
+        yield f"dropout {f}", _dropout, (v, v, "i8", "i8", "i8", "i8[::1]", "u4", "u4", "u4", f)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numrnn.packing import Sequences
-from numrnn.seq2seq import EncoderDecoder, PairBatch
+from numrnn.seq2seq.network import EncoderDecoder, PairBatch
 
 __all__ = ["Pairs"]
 
