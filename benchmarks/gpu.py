@@ -219,6 +219,54 @@ def time_fit(torch: Any, dry: bool) -> dict[str, Any]:
     return results
 
 
+def time_pairs(torch: Any, dry: bool) -> dict[str, Any]:
+    """Seconds of the epochs of an encoder and decoder with attention, on the device, the CPU, and in PyTorch."""
+    import numrnn
+
+    n, t, n_ids, size, batch, epochs = (4, 2, 3, 2, 2, 1) if dry else (2048, 20, 200, 256, 64, 2)
+    rng = np.random.default_rng(5)
+    x = [rng.integers(1, n_ids, rng.integers(1, t + 1)) for _ in range(n)]
+    y = [ids[::-1].copy() for ids in x]
+    results: dict[str, Any] = {"pairs": n, "longest": t, "hidden": size, "batch": batch, "epochs": epochs}
+    options: dict[str, Any] = {"embedding_dim": size, "batch_size": batch, "max_iter": epochs, "random_state": 0}
+    for device in ("cuda", "cuda", "cpu"):
+        model = numrnn.RNNSeq2Seq((size,), device=device, **options)
+        begin = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(x, y)
+        # The first one on the device compiles.
+        results[device] = time.perf_counter() - begin
+    if torch is not None:
+        from benchmarks.peers.pytorch_seq2seq import TorchEncoderDecoder, padded
+        from numrnn.training.batches import divide
+
+        peer = TorchEncoderDecoder(model._network).cuda()
+        solver = torch.optim.Adam(peer.parameters(), fused=True)
+        sources, targets = (model._sources(x, np.float32), model._targets(y, np.float32))
+        for _ in range(2):
+            torch.cuda.synchronize()
+            begin = time.perf_counter()
+            for _ in range(epochs):
+                order, bounds = divide(sources.lengths + targets.lengths, batch, shuffle=True, rng=np.random)
+                order = np.arange(n) if order is None else order
+                for first, end in bounds:
+                    solver.zero_grad(set_to_none=True)
+                    ids, lengths = padded(sources, order[first:end])
+                    wanted, steps = padded(targets, order[first:end])
+                    expected = torch.cat([wanted, torch.zeros(len(wanted), 1, dtype=torch.int64)], dim=1)
+                    places = torch.arange(expected.shape[1])
+                    expected[places == steps[:, None]] = peer.end_id
+                    expected[places > steps[:, None]] = -100
+                    logits = peer(ids.cuda(), lengths, wanted.cuda())
+                    torch.nn.functional.cross_entropy(logits.flatten(0, 1), expected.flatten().cuda()).backward()
+                    torch.nn.utils.clip_grad_norm_(peer.parameters(), 1.0)
+                    solver.step()
+            torch.cuda.synchronize()
+            results["torch"] = time.perf_counter() - begin
+    return results
+
+
 def flash_calls(torch: Any, n: int, t: int, size: int) -> tuple[Any, Any] | None:
     """The recurrence of an LSTM by FlashRNN, in float32; None where it is not installed."""
     try:
@@ -451,6 +499,7 @@ def main() -> int:
         ("floors", floors),
         ("products", lambda: time_products(dry)),
         ("fit", lambda: time_fit(torch, dry)),
+        ("pairs", lambda: time_pairs(torch, dry)),
         ("rule", rule),
         ("layers", lambda: time_layers(torch, dry, options.quick, clock, measured[0] if measured else None)),
     ):

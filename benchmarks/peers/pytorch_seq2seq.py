@@ -133,9 +133,10 @@ class TorchEncoderDecoder(nn.Module):
     def forward(self, sources: torch.Tensor, source_lengths: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Logits (n, n_steps, n_outputs) of the targets (n, n_steps - 1), each with the true one before it."""
         states, keys, state = self.encode(sources, source_lengths)
-        memory = states, keys, torch.arange(states.shape[1]) < source_lengths[:, None]
+        steps = torch.arange(states.shape[1], device=states.device)
+        memory = states, keys, steps < source_lengths[:, None].to(states.device)
         context = states.new_zeros(len(states), states.shape[2])
-        x = self.embed(torch.cat([torch.full((len(targets), 1), self.end_id), targets], dim=1))
+        x = self.embed(torch.cat([targets.new_full((len(targets), 1), self.end_id), targets], dim=1))
         all_states, all_contexts = [], []
         for t in range(x.shape[1]):
             state, context = self.step(x[:, t], state, context, memory)
