@@ -63,17 +63,15 @@ def array_at(typingctx, address, size, dtype):
 
 @intrinsic
 def numbers_of(typingctx, weights):
-    """An array of float32 or float64 as it is, one of bfloat16 (whole numbers of 16 bits) as float32.
+    """An array of numbers as it is; of one of bfloat16 (whole numbers of 16 bits) the memory as float32.
 
-    Two elements are one number then; the memory is the same one.
+    Two elements are one number then.
     """
-    if isinstance(weights.dtype, types.Float):
-        result = weights
-    else:
-        result = types.Array(types.float32, 1, "C")
+    narrow = isinstance(weights.dtype, types.Integer)
+    result = types.Array(types.float32, 1, "C") if narrow else weights
 
     def codegen(context, builder, sig, args):
-        if result is weights:
+        if not narrow:
             return impl_ret_borrowed(context, builder, sig.return_type, args[0])
         array = make_array(weights)(context, builder, args[0])
         size = builder.lshr(builder.extract_value(array.shape, 0), context.get_constant(types.intp, 1))
