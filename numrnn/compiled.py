@@ -59,7 +59,7 @@ class CompiledNetwork:
         An estimator's outputs are its predictions in the units of y, or the probabilities of the classes in their
         order; a layer's are the hidden states of the top layer.
     dtype : dtype
-        Of the states, the sums and, unless these are bfloat16, the weights. x and out may be of any floating-point type.
+        Of states, sums, and weights other than bfloat16. x and out may be of any floating-point type.
     weights : {"float32", "float64", "bfloat16"}
         The type of the weight matrices.
 
@@ -148,9 +148,9 @@ class CompiledNetwork:
         --------
         See the page :doc:`/gpu`.
         """
+        self._refuse_bfloat16()
         from numrnn.kernels.cuda.availability import require_package
 
-        self._refuse_bfloat16()
         require_package()
         from numrnn.kernels.cuda.streaming import device_step
 
@@ -171,9 +171,9 @@ class CompiledNetwork:
         ValueError
             If the weights are bfloat16.
         """
+        self._refuse_bfloat16()
         from numrnn.kernels.cuda.availability import refusal, why_unavailable
 
-        self._refuse_bfloat16()
         problem = why_unavailable()
         if problem is not None:
             raise refusal(problem)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import pkgutil
 import sys
 import types
+import weakref
 from pathlib import Path
 
+import numba
+import numpy as np
 import pytest
 
 import numrnn.kernels
@@ -93,3 +97,45 @@ def test_what_an_older_version_left_is_not_read(tmp_path: Path, monkeypatch: pyt
         exec(source, vars(module))
         assert module.result == 3.0
     assert any(tmp_path.rglob("*.nbi"))
+
+
+# ----------------------------------------------------------------------------------------------------- uncounted arrays
+def doubled(x):
+    made = np.empty(len(x))
+    for i in range(len(x)):
+        made[i] = 2 * x[i]
+    return made
+
+
+def add_one(x):
+    for i in range(len(x)):
+        x[i] += 1
+
+
+@pytest.mark.skipif(not jit.COMPILED, reason="nothing is compiled")
+def test_a_kernel_that_allocates_says_so():
+    x = np.arange(3.0)
+    with pytest.raises(numba.core.errors.NumbaError, match="empty"):
+        jit.kernel(doubled)(x)
+    np.testing.assert_array_equal(jit.kernel(doubled, allocates=True)(x), [0, 2, 4])
+
+
+def test_kernels_hold_nothing_of_what_they_are_given():
+    one = jit.kernel(add_one)
+
+    @numba.njit
+    def twice(x):
+        one(x)
+        one(x[1:])
+
+    x = np.zeros(4)
+    held = sys.getrefcount(x)
+    for call in (one, twice):
+        for _ in range(100):
+            call(x)
+        assert sys.getrefcount(x) == held
+    np.testing.assert_array_equal(x, [200, 300, 300, 300])
+    gone = weakref.ref(x)
+    del x
+    gc.collect()
+    assert gone() is None

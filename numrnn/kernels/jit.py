@@ -83,9 +83,9 @@ def kernel(function: Callable[..., Any], *, allocates: bool = False) -> Any:
     """Compile a loop over arrays: cached on disk, the GIL released, IEEE division, no reassociation of sums.
 
     Kernels neither make arrays nor return them, so that they need not count who holds the memory of those they are
-    given. They would do so at every call of another function, and atomically: it took a third of the time of a small
-    step, and made threads that share an array wait for each other. One that does allocate, or return arrays, has to say
-    so; otherwise compiling it fails. It is to be called by such ones alone.
+    given. They would do so at every call of another function, and atomically: it took a quarter of the time of a small
+    step, and made threads that share an array wait for each other. One that does allocate, or return arrays, has to
+    say so (otherwise compiling it fails), and is to be called by such ones alone.
     """
     options = {"nogil": True, "error_model": "numpy", "_nrt": allocates}
     try:
