@@ -33,13 +33,28 @@ from benchmarks.peers.timing import Contestant, compare
 from benchmarks.suite.machine import describe
 from benchmarks.suite.workloads import CELLS, Size, data_set, make_layer
 
-__all__ = ["RESULT", "SIZES", "losses", "main", "outputs_of", "step_times", "table_of_losses", "table_of_times"]
+__all__ = [
+    "RESULT",
+    "SIZES",
+    "characters",
+    "digits",
+    "losses",
+    "main",
+    "outputs_of",
+    "pollution",
+    "row_of",
+    "step_times",
+    "table_of_losses",
+    "table_of_times",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "bfloat16.json"
 
 SIZES = tuple(Size(1, 1, *numbers) for numbers in ((16, 32), (64, 64), (128, 128), (256, 256), (512, 512)))
 WEIGHTS = ("float32", "bfloat16")
+# A network, by what it is judged, how well it does with weights of each type, and how far its predictions moved.
+Found = tuple[str, str, list[float], float]
 # So many steps take about a millisecond, whatever the size.
 _MULTIPLY_ADDS = 3e7
 
@@ -122,7 +137,8 @@ def _surprises(step: Any) -> Any:
     return surprises
 
 
-def _digits(quick: bool) -> Iterator[tuple[str, str, list[float], float]]:
+def digits(quick: bool) -> Iterator[Found]:
+    """Classes of 8 by 8 pixels, read row by row; a third of them held out."""
     X, y = data_set("digits")
     X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, random_state=0, stratify=y)
     for cell in CELLS:
@@ -134,7 +150,8 @@ def _digits(quick: bool) -> Iterator[tuple[str, str, list[float], float]]:
         yield name, "log loss", [log_loss(y_test, p, labels=model.classes_) for p in both], changed
 
 
-def _pollution(quick: bool) -> Iterator[tuple[str, str, list[float], float]]:
+def pollution(quick: bool) -> Iterator[Found]:
+    """The next hour of Beijing PM2.5 after 24 hours, trained on 2010 to 2013, tested on 2014."""
     train, test = (numrnn.datasets.load_beijing_pm25(subset=subset) for subset in ("train", "test"))
     few = slice(500) if quick else slice(None)
     for cell in CELLS:
@@ -151,7 +168,8 @@ def _pollution(quick: bool) -> Iterator[tuple[str, str, list[float], float]]:
         yield f"PM2.5, next hour, {cell.upper()} 128", "MAE, µg/m³", errors, float(np.abs(both[0] - both[1]).mean())
 
 
-def _characters(data: Path, quick: bool) -> Iterator[tuple[str, str, list[float], float]]:
+def characters(data: Path, quick: bool) -> Iterator[Found]:
+    """The last tenth of tiny Shakespeare, read as one text."""
     training, held_out = read_text(data, quick)
     for units, dropout, epochs in NETWORKS.values():
         model = numrnn.RNNLanguageModel(
@@ -171,15 +189,20 @@ def _characters(data: Path, quick: bool) -> Iterator[tuple[str, str, list[float]
         yield name, "nats a character", [float(n.mean()) for n in nats], float(np.abs(nats[0] - nats[1]).mean())
 
 
-def losses(data: Path, *, quick: bool = False) -> Iterator[dict[str, Any]]:
-    """How well trained networks do with weights of each type.
+def row_of(network: str, measure: str, both: list[float], moved: float) -> dict[str, Any]:
+    """How well one network does with weights of each type.
 
     `moved` is the mean absolute difference of predictions (nats of one character, µg/m³), of digits the share of
     predicted classes that are other ones.
     """
-    for found in (_digits(quick), _pollution(quick), _characters(data, quick)):
-        for network, measure, (own, rounded), moved in found:
-            yield {"network": network, "measure": measure, "float32": own, "bfloat16": rounded, "moved": moved}
+    return {"network": network, "measure": measure, **dict(zip(WEIGHTS, both, strict=True)), "moved": moved}
+
+
+def losses(data: Path, *, quick: bool = False) -> Iterator[dict[str, Any]]:
+    """A `row_of` every network and measure."""
+    for found in (digits(quick), pollution(quick), characters(data, quick)):
+        for each in found:
+            yield row_of(*each)
 
 
 def table_of_losses(rows: Sequence[dict[str, Any]]) -> str:
