@@ -100,11 +100,12 @@ def test_what_an_older_version_left_is_not_read(tmp_path: Path, monkeypatch: pyt
 
 
 # ----------------------------------------------------------------------------------------------------- uncounted arrays
-def doubled(x):
-    made = np.empty(len(x))
-    for i in range(len(x)):
-        made[i] = 2 * x[i]
-    return made
+ALLOCATING = {"arange", "array", "concatenate", "copy", "empty", "full", "linspace", "ones", "stack", "zeros"}
+
+
+def shifted(x):
+    # A slice of the same array is copied to new memory first.
+    x[1:] = x[:-1]
 
 
 def add_one(x):
@@ -115,9 +116,26 @@ def add_one(x):
 @pytest.mark.skipif(not jit.COMPILED, reason="nothing is compiled")
 def test_a_kernel_that_allocates_says_so():
     x = np.arange(3.0)
-    with pytest.raises(numba.core.errors.NumbaError, match="empty"):
-        jit.kernel(doubled)(x)
-    np.testing.assert_array_equal(jit.kernel(doubled, allocates=True)(x), [0, 2, 4])
+    with pytest.raises(numba.core.errors.NumbaError, match="NRT required but not enabled"):
+        jit.kernel(shifted)(x)
+    jit.kernel(shifted, allocates=True)(x)
+    np.testing.assert_array_equal(x, [0, 0, 1])
+
+
+@pytest.mark.skipif(not jit.COMPILED, reason="nothing is compiled")
+def test_no_other_kernel_makes_arrays():
+    """What Numba's functions allocate would be lost, if others had them compiled before."""
+    for name in MODULES:
+        importlib.import_module(name)
+    found = [
+        kernel
+        for kernel in gc.get_objects()
+        if isinstance(kernel, numba.core.dispatcher.Dispatcher) and kernel.py_func.__module__ in MODULES
+    ]
+    silent = [kernel for kernel in found if kernel.targetoptions.get("_nrt") is False]
+    assert 3 < len(found) - len(silent) < len(silent)
+    for kernel in silent:
+        assert not ALLOCATING.intersection(kernel.py_func.__code__.co_names), kernel
 
 
 def test_kernels_hold_nothing_of_what_they_are_given():

@@ -85,7 +85,7 @@ def kernel(function: Callable[..., Any], *, allocates: bool = False) -> Any:
     Kernels neither make arrays nor return them, so that they need not count who holds the memory of those they are
     given. They would do so at every call of another function, and atomically: it took a quarter of the time of a small
     step, and made threads that share an array wait for each other. One that does allocate, or return arrays, has to
-    say so (otherwise compiling it fails), and is to be called by such ones alone.
+    say so (otherwise compiling it fails, or what it allocates is lost), and is to be called by such ones alone.
     """
     options = {"nogil": True, "error_model": "numpy", "_nrt": allocates}
     try:
