@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numrnn.bfloat16 import check_weights, in_bfloat16, with_rounded_matrices
 from numrnn.buffers import aligned_zeros, laid_out, read_only
 from numrnn.checks import finite_array
 from numrnn.direction import Direction
@@ -58,7 +59,9 @@ class CompiledNetwork:
         An estimator's outputs are its predictions in the units of y, or the probabilities of the classes in their
         order; a layer's are the hidden states of the top layer.
     dtype : dtype
-        Of the weights and the states. x and out may be of any floating-point type.
+        Of states, sums, and weights other than bfloat16. x and out may be of any floating-point type.
+    weights : {"float32", "float64", "bfloat16"}
+        The type of the weight matrices.
 
     Examples
     --------
@@ -88,6 +91,7 @@ class CompiledNetwork:
         self.n_features = n_features
         self.n_outputs = n_outputs
         self.dtype = np.dtype(dtype)
+        self.weights = "bfloat16" if parameters.weights.dtype == np.uint16 else self.dtype.name
         self._description: NDArray[np.int64] | None = None
 
     def __reduce__(self) -> Any:
@@ -95,7 +99,8 @@ class CompiledNetwork:
         return _unpickled, (VECTOR_BITS, *arguments)
 
     def __repr__(self) -> str:
-        return f"CompiledNetwork(cell={self.cell!r}, n_features={self.n_features}, n_outputs={self.n_outputs})"
+        sizes = f"n_features={self.n_features}, n_outputs={self.n_outputs}"
+        return f"CompiledNetwork(cell={self.cell!r}, {sizes}, weights={self.weights!r})"
 
     @property
     def state_size(self) -> int:
@@ -136,11 +141,14 @@ class CompiledNetwork:
         ------
         ImportError
             If numba-cuda is not installed. No device is needed before a kernel is launched.
+        ValueError
+            If the weights are bfloat16.
 
         Examples
         --------
         See the page :doc:`/gpu`.
         """
+        self._refuse_bfloat16()
         from numrnn.kernels.cuda.availability import require_package
 
         require_package()
@@ -160,7 +168,10 @@ class CompiledNetwork:
         ------
         RuntimeError
             If there is no CUDA device, or no package to use it.
+        ValueError
+            If the weights are bfloat16.
         """
+        self._refuse_bfloat16()
         from numrnn.kernels.cuda.availability import refusal, why_unavailable
 
         problem = why_unavailable()
@@ -169,6 +180,10 @@ class CompiledNetwork:
         from numrnn.kernels.cuda.streaming import to_device
 
         return to_device(self.parameters)
+
+    def _refuse_bfloat16(self) -> None:
+        if self.weights == "bfloat16":
+            raise ValueError("weights in bfloat16 are for steps on the CPU: compile without them for CUDA kernels")
 
     # ------------------------------------------------------------------------------------------------ functions of C
     @property
@@ -203,7 +218,7 @@ class CompiledNetwork:
         >>> bool((out == layer.step(x[None])[0][0]).all())
         True
         """
-        return callbacks.callback("step", self.cell, self.dtype).ctypes
+        return callbacks.callback("step", self.cell, self.dtype, self.parameters.weights.dtype).ctypes
 
     def low_level_callable(self, kind: str) -> Any:
         """The network as a `scipy.LowLevelCallable`, called by SciPy without Python in between.
@@ -239,7 +254,7 @@ class CompiledNetwork:
             raise ValueError(f"kind must be one of {kinds}, got {kind!r}")
         if kind != "integrand" and self.n_features != 1:
             raise ValueError(f"the kind {kind!r} is for networks of 1 feature, this one has {self.n_features}")
-        function = callbacks.callback(kind, self.cell, self.dtype)
+        function = callbacks.callback(kind, self.cell, self.dtype, self.parameters.weights.dtype)
         return LowLevelCallable(function.ctypes, ctypes.c_void_p(self.c_network))
 
 
@@ -326,6 +341,7 @@ def compile_network(
     embeddings: tuple[tuple[int, int, int], ...] = (),
     units: ArrayLike | None = None,
     input_map: tuple[NDArray, NDArray] | None = None,
+    weights: str | None = None,
 ) -> CompiledNetwork:
     """Lay out a network for `streaming`.
 
@@ -347,11 +363,21 @@ def compile_network(
         Factor and summand for each output of a linear head.
     input_map : pair of arrays (n_features, input_size) and (input_size,), default=None
         The network is to see ``x @ matrix + offset``: what a pipeline does before it, folded into the input weights.
+    weights : {None, "bfloat16"}, default=None
+        The type of the matrices; None is that of the parameters.
+
+    Raises
+    ------
+    ValueError
+        If `weights` is another one, or the parameters are not float32 where it is bfloat16.
     """
+    narrow = check_weights(weights, parameters.dtype)
     dtype, lanes = parameters.dtype, lane_count(parameters.dtype)
     arrays: Mapping[str, NDArray] = parameters
     if input_map is not None:
         arrays, input_size = _with_input_map(parameters, *input_map), len(input_map[0])
+    if narrow:
+        arrays = with_rounded_matrices(arrays)
     identity = np.arange(256, dtype=np.int64)
 
     def pad(size: int) -> int:
@@ -410,22 +436,24 @@ def compile_network(
         layout[stream_layout.PROJECTED] = n_weights
         n_weights += embeddings[0][1] * first.slots
 
-    weights = aligned_zeros(n_weights, dtype)
+    packed = aligned_zeros(n_weights, dtype)
     for row, direction in zip(layers, directions, strict=True):
         size = direction.packed_size(direction.padded)
-        direction.pack(arrays, 0, direction.padded, identity, weights[row[3] : row[3] + size])
+        direction.pack(arrays, 0, direction.padded, identity, packed[row[3] : row[3] + size])
     for number, row in enumerate(tables):
-        weights[row[3] : row[3] + row[1] * row[2]] = arrays[f"embedding_{number}"].reshape(-1)
+        packed[row[3] : row[3] + row[1] * row[2]] = arrays[f"embedding_{number}"].reshape(-1)
     if head != "none":
         panels = pad(n_outputs) * output_size
         gates = np.zeros(1, dtype=np.int64)
         weight = np.ascontiguousarray(arrays["weight_out"])
-        pack_columns(weight, gates, n_outputs, 0, pad(n_outputs), identity, weights[readout : readout + panels])
-        weights[readout + panels :][:n_outputs] = arrays["bias_out"]
+        pack_columns(weight, gates, n_outputs, 0, pad(n_outputs), identity, packed[readout : readout + panels])
+        packed[readout + panels :][:n_outputs] = arrays["bias_out"]
     if projects:
-        _project(weights, layers[0], tables[0], first, weights[layout[stream_layout.PROJECTED] :])
+        _project(packed, layers[0], tables[0], first, packed[layout[stream_layout.PROJECTED] :])
     scale = np.stack([np.ones(n_outputs), np.zeros(n_outputs)]) if units is None else np.array(units, dtype=np.float64)
-    made = stream_layout.StreamParameters(weights, layout, np.ascontiguousarray(scale))
+    made = stream_layout.StreamParameters(packed, layout, np.ascontiguousarray(scale))
+    if narrow:
+        made = in_bfloat16(made, cell)
     return CompiledNetwork(cell, made, n_features, n_outputs, dtype)
 
 
@@ -488,14 +516,16 @@ def affine_map(transform: Any, n_features: int, what: str) -> tuple[NDArray, NDA
     return matrix, offset
 
 
-def compile_layer(layer: Any) -> CompiledNetwork:
+def compile_layer(layer: Any, weights: str | None = None) -> CompiledNetwork:
     """What `layer.compile()` returns: the hidden states of the top layer, step by step."""
     if layer.bidirectional:
         raise ValueError(_BIDIRECTIONAL.format("layer"))
-    return compile_network(layer._cell, layer.input_size, layer.hidden_sizes, layer._parameters)
+    return compile_network(layer._cell, layer.input_size, layer.hidden_sizes, layer._parameters, weights=weights)
 
 
-def compile_estimator(model: Any, input_map: tuple[NDArray, NDArray] | None = None) -> CompiledNetwork:
+def compile_estimator(
+    model: Any, input_map: tuple[NDArray, NDArray] | None = None, weights: str | None = None
+) -> CompiledNetwork:
     """What `model.compile()` returns: predictions in the units of y, or probabilities, step by step."""
     model._check_fitted()
     network, name = model._network, type(model).__name__
@@ -525,4 +555,5 @@ def compile_estimator(model: Any, input_map: tuple[NDArray, NDArray] | None = No
         embeddings=network.embeddings,
         units=None if classifies else np.stack([model.target_scale_, model.target_mean_]),
         input_map=input_map,
+        weights=weights,
     )

@@ -14,7 +14,7 @@ from numrnn.steps import PerStep
 __all__ = ["compile_pipeline"]
 
 
-def compile_pipeline(pipeline: Any) -> CompiledNetwork:
+def compile_pipeline(pipeline: Any, weights: str | None = None) -> CompiledNetwork:
     """A fitted pipeline for compiled code: what its transformers do is folded into the weights of the network.
 
     Parameters
@@ -22,6 +22,8 @@ def compile_pipeline(pipeline: Any) -> CompiledNetwork:
     pipeline : Pipeline
         Any number of `PerStep` transformers, each of which is an affine map of the features of a time step
         (StandardScaler, MinMaxScaler without clipping, RobustScaler, PCA, ...), then an estimator of this package.
+    weights : {None, "bfloat16"}, default=None
+        As in the estimator's `compile`. What is rounded are the weights into which the transformers are folded.
 
     Returns
     -------
@@ -61,7 +63,7 @@ def compile_pipeline(pipeline: Any) -> CompiledNetwork:
     transformers = [step for step in transformers if step is not None and step != "passthrough"]
     model._check_fitted()
     if not transformers:
-        return compile_estimator(model)
+        return compile_estimator(model, weights=weights)
     if model._network.embeddings:
         raise ValueError("what is done to token ids before an embedding cannot be folded into the network")
     for step in transformers:
@@ -77,4 +79,4 @@ def compile_pipeline(pipeline: Any) -> CompiledNetwork:
         inner = step.transformer_
         m, o = affine_map(inner.transform, matrix.shape[1], type(inner).__name__)
         matrix, offset = matrix @ m, offset @ m + o
-    return compile_estimator(model, (matrix, offset))
+    return compile_estimator(model, (matrix, offset), weights)

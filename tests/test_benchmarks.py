@@ -9,7 +9,10 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import numrnn
 
 ROOT = Path(__file__).parent.parent
 SUITE = [path.stem for path in sorted((ROOT / "benchmarks" / "suite").glob("*.py")) if path.stem != "__init__"]
@@ -97,6 +100,29 @@ def test_scaling_is_measured_beside_a_model_and_drawn(tmp_path, capsys):
     assert len(results["rows"]) == 24 == capsys.readouterr().out.count("\n| (") - 1
     assert all(0 < row["measured_ms"] < math.inf and 0 < row["model_ms"] < math.inf for row in results["rows"])
     assert image.read_bytes().startswith(b"\x89PNG")
+
+
+def test_steps_with_weights_in_bfloat16_are_timed_beside_float32():
+    bfloat16 = importlib.import_module("benchmarks.bfloat16")
+    (row,) = bfloat16.step_times(("rnn",), bfloat16.SIZES[:1], rounds=1, seconds=0.001)
+    assert (row["cell"], row["inputs"], row["units"]) == ("rnn", 16, 32)
+    assert row["bfloat16_us"] > 0
+    assert row["ratio"] == pytest.approx(row["float32_us"] / row["bfloat16_us"])
+    assert bfloat16.table_of_times([row]).splitlines()[-1].startswith("| RNN 16, 32 | ")
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_losses_of_bfloat16_are_those_of_other_predictions():
+    bfloat16 = importlib.import_module("benchmarks.bfloat16")
+    X = np.random.default_rng(0).normal(size=(9, 5, 2)).astype(np.float32)
+    model = numrnn.RNNClassifier((4,), max_iter=1, random_state=0).fit(X, X[:, 0, 0] > 0)
+    np.testing.assert_allclose(bfloat16.outputs_of(model.compile(), X), model.predict_proba(X), rtol=1e-12)
+    rows = [bfloat16.row_of(*found) for found in bfloat16.digits(quick=True)]
+    assert {row["measure"] for row in rows} == {"accuracy", "log loss"}
+    loss = next(row for row in rows if row["measure"] == "log loss")
+    assert loss["float32"] != loss["bfloat16"] == pytest.approx(loss["float32"], abs=0.05)
+    assert 0 <= loss["moved"] < 0.2
+    assert bfloat16.table_of_losses(rows).count("digits, ") == len(rows)
 
 
 def test_model_of_the_cost_adds_products_activations_calls_and_steps():

@@ -37,6 +37,7 @@ LEVELS = (
     ("numrnn.direction",),
     ("numrnn.stack",),
     ("numrnn.checks",),
+    ("numrnn.bfloat16",),
     ("numrnn.compiled",),
     ("numrnn.layers",),
     ("numrnn.dropout",),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import pkgutil
 import sys
 import types
+import weakref
 from pathlib import Path
 
+import numba
+import numpy as np
 import pytest
 
 import numrnn.kernels
@@ -93,3 +97,69 @@ def test_what_an_older_version_left_is_not_read(tmp_path: Path, monkeypatch: pyt
         exec(source, vars(module))
         assert module.result == 3.0
     assert any(tmp_path.rglob("*.nbi"))
+
+
+# ----------------------------------------------------------------------------------------------------- uncounted arrays
+ALLOCATING = {"arange", "array", "concatenate", "copy", "empty", "full", "linspace", "ones", "stack", "zeros"}
+
+
+def shifted(x):
+    # A slice of the same array is copied to new memory first.
+    x[1:] = x[:-1]
+
+
+def shifted_aloud(x):
+    x[1:] = x[:-1]
+
+
+def add_one(x):
+    for i in range(len(x)):
+        x[i] += 1
+
+
+@pytest.mark.skipif(not jit.COMPILED, reason="nothing is compiled")
+def test_a_kernel_that_allocates_says_so():
+    x = np.arange(3.0)
+    with pytest.raises(numba.core.errors.NumbaError, match="NRT required but not enabled"):
+        jit.kernel(shifted)(x)
+    # Another function, for what is kept on disk would be found.
+    jit.kernel(shifted_aloud, allocates=True)(x)
+    np.testing.assert_array_equal(x, [0, 0, 1])
+
+
+@pytest.mark.skipif(not jit.COMPILED, reason="nothing is compiled")
+def test_no_other_kernel_makes_arrays():
+    """What Numba's functions allocate would be lost, if others had them compiled before."""
+    for name in MODULES:
+        importlib.import_module(name)
+    found = [
+        kernel
+        for kernel in gc.get_objects()
+        # The type, since what a weak reference stands for may be gone.
+        if issubclass(type(kernel), numba.core.dispatcher.Dispatcher) and kernel.py_func.__module__ in MODULES
+    ]
+    silent = [kernel for kernel in found if kernel.targetoptions.get("_nrt") is False]
+    assert 3 < len(found) - len(silent) < len(silent)
+    for kernel in silent:
+        assert not ALLOCATING.intersection(kernel.py_func.__code__.co_names), kernel
+
+
+def test_kernels_hold_nothing_of_what_they_are_given():
+    one = jit.kernel(add_one)
+
+    @numba.njit
+    def twice(x):
+        one(x)
+        one(x[1:])
+
+    x = np.zeros(4)
+    held = sys.getrefcount(x)
+    for call in (one, twice):
+        for _ in range(100):
+            call(x)
+        assert sys.getrefcount(x) == held
+    np.testing.assert_array_equal(x, [200, 300, 300, 300])
+    gone = weakref.ref(x)
+    del x
+    gc.collect()
+    assert gone() is None

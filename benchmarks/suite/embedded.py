@@ -27,9 +27,11 @@ def _now(buffer):
     return buffer[0] * 1_000_000_000 + buffer[1]
 
 
-def embedded_step_times(layer: Any, n_steps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def embedded_step_times(
+    layer: Any, n_steps: int, weights: str | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Nanoseconds of every step called from compiled code, and of reading the clock alone."""
-    compiled = layer.compile()
+    compiled = layer.compile(weights)
     step = compiled.step
 
     @njit
@@ -55,17 +57,18 @@ class EmbeddedStep:
     """Microseconds of one step of batch 1, reading the clock included, in the middle and in the worst hundredth."""
 
     timeout = 300.0
-    params = (few(CELLS), few([str(size) for size in SIZES]))
-    param_names = ("cell", "(N, T, D, H)")
+    params = (few(CELLS), few([str(size) for size in SIZES]), ("float32", "bfloat16"))
+    param_names = ("cell", "(N, T, D, H)", "weights")
 
-    def setup(self, cell: str, size: str) -> None:
-        self.layer = make_layer(cell, Size.parse(size), n_jobs=1)
+    def setup(self, cell: str, size: str, weights: str) -> None:
+        layer = make_layer(cell, Size.parse(size), n_jobs=1)
+        self.times = embedded_step_times(layer, 20_000, None if weights == "float32" else weights)[0]
 
-    def track_median(self, cell: str, size: str) -> float:
-        return float(np.median(embedded_step_times(self.layer, 20_000)[0])) / 1e3
+    def track_median(self, cell: str, size: str, weights: str) -> float:
+        return float(np.median(self.times)) / 1e3
 
-    def track_percentile_99(self, cell: str, size: str) -> float:
-        return float(np.percentile(embedded_step_times(self.layer, 20_000)[0], 99)) / 1e3
+    def track_percentile_99(self, cell: str, size: str, weights: str) -> float:
+        return float(np.percentile(self.times, 99)) / 1e3
 
     track_median.unit = "us"  # type: ignore[attr-defined]
     track_percentile_99.unit = "us"  # type: ignore[attr-defined]

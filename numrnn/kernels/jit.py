@@ -79,13 +79,20 @@ def _fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
-def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a loop over arrays: cached on disk, the GIL released, IEEE division, no reassociation of sums."""
+def kernel(function: Callable[..., Any], *, allocates: bool = False) -> Any:
+    """Compile a loop over arrays: cached on disk, the GIL released, IEEE division, no reassociation of sums.
+
+    Kernels neither make arrays nor return them, so that they need not count who holds the memory of those they are
+    given. They would do so at every call of another function, and atomically: it took a quarter of the time of a small
+    step, and made threads that share an array wait for each other. One that does allocate, or return arrays, has to
+    say so (otherwise compiling it fails, or what it allocates is lost), and is to be called by such ones alone.
+    """
+    options = {"nogil": True, "error_model": "numpy", "_nrt": allocates}
     try:
-        compiled = njit(cache=True, nogil=True, error_model="numpy")(function)
+        compiled = njit(cache=True, **options)(function)
     except RuntimeError:
         # No place to keep compiled code: neither beside the sources nor in the user's cache folder can be written.
-        return njit(nogil=True, error_model="numpy")(function)
+        return njit(**options)(function)
     if not COMPILED:
         return compiled
     # Numba would see a change in the file of this function only, not in those whose code is compiled into it. As a part
@@ -98,7 +105,7 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 def inline(function: Callable[..., Any]) -> Any:
     """Compile a small function of values that disappears into whoever calls it."""
-    return njit(forceinline=True, nogil=True, error_model="numpy")(function)
+    return njit(forceinline=True, nogil=True, error_model="numpy", _nrt=False)(function)
 
 
 def paste(function: Callable[..., Any]) -> Any:
@@ -106,7 +113,7 @@ def paste(function: Callable[..., Any]) -> Any:
     return njit(inline="always", nogil=True, error_model="numpy")(function)
 
 
-def specialize(function: Callable[..., Any], name: str, **names: Any) -> Any:
+def specialize(function: Callable[..., Any], name: str, *, allocates: bool = False, **names: Any) -> Any:
     """Compile a copy of a kernel in which some global names mean something of their own.
 
     This is how one loop serves all cells. (A closure would do, but Numba cannot cache closures over compiled functions
@@ -118,6 +125,8 @@ def specialize(function: Callable[..., Any], name: str, **names: Any) -> Any:
         The loop, not compiled.
     name : str
         Name of the copy, by which the disk cache tells it from the others.
+    allocates : bool, default=False
+        See `kernel`.
     **names
         The global names to replace.
     """
@@ -126,4 +135,4 @@ def specialize(function: Callable[..., Any], name: str, **names: Any) -> Any:
     copy.__qualname__ = name
     copy.__module__ = function.__module__
     copy.__doc__ = function.__doc__
-    return kernel(copy)
+    return kernel(copy, allocates=allocates)

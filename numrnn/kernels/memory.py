@@ -9,10 +9,11 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
-__all__ = ["array_at", "stack_array"]
+__all__ = ["array_at", "numbers_of", "stack_array"]
 
 # A cache line, and the widest vector.
 _ALIGNMENT = 64
@@ -60,7 +61,29 @@ def array_at(typingctx, address, size, dtype):
     return array_type(address, size, dtype), codegen
 
 
+@intrinsic
+def numbers_of(typingctx, weights):
+    """An array of numbers as it is; of one of bfloat16 (whole numbers of 16 bits) the memory as float32.
+
+    Two elements are one number then.
+    """
+    narrow = isinstance(weights.dtype, types.Integer)
+    result = types.Array(types.float32, 1, "C") if narrow else weights
+
+    def codegen(context, builder, sig, args):
+        if not narrow:
+            return impl_ret_borrowed(context, builder, sig.return_type, args[0])
+        array = make_array(weights)(context, builder, args[0])
+        size = builder.lshr(builder.extract_value(array.shape, 0), context.get_constant(types.intp, 1))
+        return _make_vector(context, builder, result, array.data, size)
+
+    return result(weights), codegen
+
+
 if config.DISABLE_JIT:
 
     def stack_array(like, size):
         return np.empty(size, dtype=like.dtype)
+
+    def numbers_of(weights):
+        return weights if weights.dtype.kind == "f" else weights.view(np.float32)

@@ -472,6 +472,25 @@ def transpose(typingctx, source, source0, rows, row0, pitch, target, target0, ta
     return types.void(source, index, rows, index, index, target, index, index), codegen
 
 
+def _load_row(builder: ir.IRBuilder, begin: ir.Value, count: int, vector: ir.VectorType) -> list[ir.Value]:
+    """`count` vectors of one row of a panel, of numbers or, where `begin` points to whole numbers, of bfloat16."""
+    if not isinstance(begin.type.pointee, ir.IntType):
+        return [_load(builder, builder.gep(begin, [_INT64(i * vector.count)]), vector) for i in range(count)]
+    # A bfloat16 is the upper half of a float32. Of each two vectors one has the even and one the odd elements: they are
+    # widened where they are loaded, by a shift and a mask.
+    integers = ir.VectorType(_INT32, vector.count)
+    shift, mask = (ir.Constant(integers, [number] * vector.count) for number in (16, 0xFFFF0000))
+    found = []
+    for i in range(0, count - 1, 2):
+        both = _load(builder, builder.gep(begin, [_INT64(i * vector.count)]), integers)
+        found += [builder.shl(both, shift), builder.and_(both, mask)]
+    if count % 2:
+        halves = ir.VectorType(ir.IntType(16), vector.count)
+        last = _load(builder, builder.gep(begin, [_INT64((count - 1) * vector.count)]), halves)
+        found.append(builder.shl(builder.zext(last, integers), shift))
+    return [builder.bitcast(bits, vector) for bits in found]
+
+
 # ------------------------------------------------------------------------------------------------- the register tile
 def _by_rows(builder, height, a, rows, pitch):
     """The left factor of a tile by the numbers of its rows: a function of k, pointers to its elements (r, k)."""
@@ -503,11 +522,10 @@ def _emit_tile(builder, height, width, left, b, b_pitch, depth, start, start_pit
     builder.position_at_end(loop)
     k = builder.phi(_INT64)
     accumulators = [[builder.phi(vector) for _ in column] for _ in range(height)]
-    b_rows = [builder.gep(panel, [builder.mul(k, b_pitch)]) for panel in b]
-    b_vectors = [
-        _load(builder, builder.gep(b_rows[v // PANEL_VECTORS], [column[v % PANEL_VECTORS]]), vector)
-        for v in range(width)
-    ]
+    b_vectors: list[ir.Value] = []
+    for panel in b:
+        n_vectors = min(PANEL_VECTORS, width - len(b_vectors))
+        b_vectors += _load_row(builder, builder.gep(panel, [builder.mul(k, b_pitch)]), n_vectors, vector)
     updated = []
     for r, element in enumerate(left(k)):
         a_value = _splat(builder, builder.load(element), vector)
@@ -551,7 +569,7 @@ def tile(typingctx, height, width, a, a0, rows, row0, pitch, b, b0, depth, start
     row r of start and C begins r pitches after start0 and c0.
     """
     index = types.intp
-    vector = Vector(b.dtype)
+    vector = Vector(c.dtype)
 
     def codegen(context, builder, sig, args):
         height_, width_, a_, a0_, rows_, row0_, pitch_, b_, b0_, depth_, s_, s0_, s_pitch_, c_, c0_, c_pitch_ = args
@@ -585,7 +603,7 @@ def tile_transposed(typingctx, height, width, a, a0, pitch, b, b0, depth, start,
     Element (k, r) of A is a[a0 + k * pitch + r].
     """
     index = types.intp
-    vector = Vector(b.dtype)
+    vector = Vector(c.dtype)
 
     def codegen(context, builder, sig, args):
         height_, width_, a_, a0_, pitch_, b_, b0_, depth_, s_, s0_, s_pitch_, c_, c0_, c_pitch_ = args
@@ -640,7 +658,7 @@ def tile_few(
     b1.
     """
     index = types.intp
-    vector = Vector(b.dtype)
+    vector = Vector(c.dtype)
 
     def codegen(context, builder, sig, args):
         height_, width_, a_, a0_, rows_, row0_, pitch_, b_, b0_, b1_, b_pitch_, depth_ = args[:12]

@@ -110,9 +110,21 @@ def transpose(source, source0, rows, row0, pitch, target, target0, target_pitch)
         store(target, target0 + k * target_pitch, column)
 
 
+def _panel(b, b0, pitch, depth, width, n_lanes):
+    """Rows of a panel, `width` vectors of numbers or of pairs of bfloat16 (see `stream_layout`), as they are summed."""
+    columns = width * n_lanes
+    rows = np.array([b[_span(b, b0 + k * pitch, columns)] for k in range(depth)]).reshape(depth, columns)
+    if b.dtype != np.uint16:
+        return rows
+    paired = width // 2 * 2 * n_lanes
+    made = rows.astype(np.uint32) << np.uint32(16)
+    made[:, :paired] = made[:, :paired].reshape(depth, -1, n_lanes, 2).swapaxes(2, 3).reshape(depth, paired)
+    return made.view(np.float32)
+
+
 def tile(height, width, a, a0, rows, row0, pitch, b, b0, depth, start, start0, start_pitch, c, c0, c_pitch):
-    columns = width * lanes(b)
-    factor = b[_span(b, b0, depth * columns)].reshape(depth, columns)
+    columns = width * lanes(c)
+    factor = _panel(b, b0, columns, depth, width, lanes(c))
     for r in range(height):
         left = a[_span(a, a0 + rows[row0 + r] * pitch, depth)]
         total = start[_span(start, start0 + r * start_pitch, columns)].astype(np.float64)
@@ -121,8 +133,8 @@ def tile(height, width, a, a0, rows, row0, pitch, b, b0, depth, start, start0, s
 
 
 def tile_transposed(height, width, a, a0, pitch, b, b0, depth, start, start0, start_pitch, c, c0, c_pitch):
-    columns = width * lanes(b)
-    factor = b[_span(b, b0, depth * columns)].reshape(depth, columns)
+    columns = width * lanes(c)
+    factor = _panel(b, b0, columns, depth, width, lanes(c))
     left = np.array([a[_span(a, a0 + k * pitch, height)] for k in range(depth)], dtype=np.float64).T.copy()
     for r in range(height):
         total = start[_span(start, start0 + r * start_pitch, columns)].astype(np.float64)
@@ -135,13 +147,10 @@ def tile_few(
 ):
     from numrnn.kernels.simd import PANEL_VECTORS
 
-    columns = width * lanes(b)
-    panel = min(columns, PANEL_VECTORS * lanes(b))
-    factor = np.empty((depth, columns), dtype=np.float64)
-    for k in range(depth):
-        factor[k, :panel] = b[_span(b, b0 + k * b_pitch, panel)]
-        if panel < columns:
-            factor[k, panel:] = b[_span(b, b1 + k * b_pitch, columns - panel)]
+    columns, first = width * lanes(c), min(width, PANEL_VECTORS)
+    factor = _panel(b, b0, b_pitch, depth, first, lanes(c)).astype(np.float64)
+    if first < width:
+        factor = np.hstack([factor, _panel(b, b1, b_pitch, depth, width - first, lanes(c))])
     for r in range(height):
         left = a[_span(a, a0 + rows[row0 + r] * pitch, depth)].astype(np.float64)
         total = start[_span(start, start0 + r * start_pitch, columns)].astype(np.float64)

@@ -10,6 +10,12 @@ every feature that is an id its column, the rows and columns of its table, and w
 Weights stand in panels, as `matmul.pack_columns` writes them: element (k, column) of a matrix (depth, columns) is the
 one at k * width + column % PANEL of the panel that begins at depth * (column // PANEL * PANEL); a panel is PANEL
 columns wide, and the last one as wide as what is left.
+
+Matrices may be in bfloat16 where all else is float32. `weights` then holds whole numbers of 16 bits, in which positions
+are counted: each of them is an element of a matrix, two are a number of what is no matrix (biases, tables, what is
+projected). In a row of a panel the elements of each two vectors stand in turn, the first of the one, the first of the
+other, the second of the one, ...: what is read as a vector of 32-bit numbers has one vector in the upper halves and one
+in the lower ones. A last vector without another is as it was.
 """
 
 from __future__ import annotations
@@ -56,7 +62,7 @@ class StreamParameters(NamedTuple):
 
     Attributes
     ----------
-    weights : ndarray of shape (n_weights,)
+    weights : ndarray of float32 or float64, or in bfloat16 of uint16, shape (n_weights,)
         All weights in the kernels' layout.
     layout : ndarray of int64
         Where they stand; see `numrnn.kernels.stream_layout`.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from numrnn.kernels.cpu.streaming import STREAMING
 from numrnn.kernels.jit import inline
-from numrnn.kernels.memory import array_at, stack_array
+from numrnn.kernels.memory import array_at, numbers_of, stack_array
 from numrnn.kernels.stream_layout import N_OUTPUTS, StreamParameters
 
 __all__ = ["CALLBACKS", "DESCRIPTION_SIZE", "callback", "describe"]
@@ -25,7 +25,7 @@ __all__ = ["CALLBACKS", "DESCRIPTION_SIZE", "callback", "describe"]
 DESCRIPTION_SIZE = 8
 
 # What the functions below know of a network. Each compiled copy has its own values of these names.
-number = np.float32
+element = np.float32
 step = predict = network_of = None
 
 
@@ -39,7 +39,7 @@ def _network_of(description):
     layout = array_at(description[2], description[3], np.int64)
     units = array_at(description[4], description[5], np.float64)
     return StreamParameters(
-        array_at(description[0], description[1], number), layout, units.reshape((2, layout[N_OUTPUTS]))
+        array_at(description[0], description[1], element), layout, units.reshape((2, layout[N_OUTPUTS]))
     )
 
 
@@ -82,7 +82,7 @@ def _filter_line(line, size, result, n_results, network):
     """
     description = carray(network, (DESCRIPTION_SIZE,), np.int64)
     parameters = network_of(description)
-    state = stack_array(parameters.weights, description[6])
+    state = stack_array(numbers_of(parameters.weights), description[6])
     state[:] = 0
     out = stack_array(parameters.units, parameters.layout[N_OUTPUTS])
     values, results = carray(line, (size, 1)), carray(result, (n_results,))
@@ -108,12 +108,14 @@ CALLBACKS = ("step", *_SCIPY)
 
 
 @cache
-def callback(kind: str, cell: str, dtype: np.dtype) -> Any:
-    """The C function of one kind for networks of one cell and type; compiled when first asked for."""
+def callback(kind: str, cell: str, dtype: np.dtype, weights: np.dtype) -> Any:
+    """The C function of one kind for networks of one cell, of that type and with the elements of its `weights` of that
+    type; compiled when first asked for.
+    """
     number_type = types.float32 if dtype == np.float32 else types.float64
     function, signature = (_step, _step_signature(number_type)) if kind == "step" else _SCIPY[kind]
     names = {"step": STREAMING[cell].step, "predict": STREAMING[cell].predict}
-    names["network_of"] = inline(_with_names(_network_of, {"number": dtype.type}))
+    names["network_of"] = inline(_with_names(_network_of, {"element": weights.type}))
     return cfunc(signature, error_model="numpy")(_with_names(function, names))
 
 

@@ -222,10 +222,13 @@ def _insert(
         found_likelihoods[source, j] = found_likelihoods[source, j - 1]
         moved = found_lengths[source, j - 1]
         found_lengths[source, j] = moved
-        found_tokens[source, j, :moved] = found_tokens[source, j - 1, :moved]
-        if keeps_attention:
-            at = source * n_best + j
-            attention_out[at, :moved] = attention_out[at - 1, :moved]
+        # Element by element: Numba would copy a slice of the same array to new memory first.
+        for s in range(moved):
+            found_tokens[source, j, s] = found_tokens[source, j - 1, s]
+            if keeps_attention:
+                at = source * n_best + j
+                for k in range(attention_out.shape[2]):
+                    attention_out[at, s, k] = attention_out[at - 1, s, k]
     found_scores[source, slot] = score
     found_likelihoods[source, slot] = likelihood
     found_lengths[source, slot] = length

@@ -15,7 +15,7 @@ import numpy as np
 from numrnn.kernels.cpu.matmul import multiply
 from numrnn.kernels.equations import CELLS, Cell
 from numrnn.kernels.jit import specialize
-from numrnn.kernels.memory import stack_array
+from numrnn.kernels.memory import numbers_of, stack_array
 from numrnn.kernels.simd import lanes, load, load_slots, store, store_slots
 from numrnn.kernels.stream_layout import (
     HEAD,
@@ -60,7 +60,11 @@ def _step(parameters, state, x, out):
     the step before has left in it.
     """
     weights, layout, units = parameters
+    # Biases, tables and what is projected are numbers of the state's type, of which each takes two elements of weights
+    # in bfloat16.
+    numbers = numbers_of(weights)
     n_lanes = lanes(state)
+    per_number = lanes(weights) // n_lanes
     n_layers, n_ids, n_features = layout[N_LAYERS], layout[N_IDS], layout[N_FEATURES]
     source = layout[INPUT]
     target = source
@@ -74,7 +78,7 @@ def _step(parameters, state, x, out):
         if layout[PROJECTED] > 0:
             break
         for i in range(size):
-            state[target + i] = weights[layout[entry + 3] + row * size + i]
+            state[target + i] = numbers[layout[entry + 3] // per_number + row * size + i]
         target += size
     for i in range(n_features):
         is_id = False
@@ -94,12 +98,12 @@ def _step(parameters, state, x, out):
         input_columns = N_INPUT_GATES * padded
         hidden_columns = N_HIDDEN_GATES * padded
         hidden_panels = input_panels + input_columns * input_size
-        bias = hidden_panels + hidden_columns * hidden_size
+        bias = (hidden_panels + hidden_columns * hidden_size) // per_number
         first = z + slots - hidden_columns
         if layer == 0 and layout[PROJECTED] > 0:
-            ready = layout[PROJECTED] + row * slots
+            ready = layout[PROJECTED] // per_number + row * slots
             for column in range(0, slots, n_lanes):
-                store(state, z + column, load(weights, ready + column))
+                store(state, z + column, load(numbers, ready + column))
         else:
             multiply(
                 state,
@@ -112,7 +116,7 @@ def _step(parameters, state, x, out):
                 input_panels,
                 input_size,
                 input_columns,
-                weights,
+                numbers,
                 bias,
                 0,
                 state,
@@ -120,7 +124,7 @@ def _step(parameters, state, x, out):
                 slots,
             )
             for column in range(input_columns, slots, n_lanes):
-                store(state, z + column, load(weights, bias + column))
+                store(state, z + column, load(numbers, bias + column))
         multiply(
             state,
             states,
@@ -194,8 +198,8 @@ def _step(parameters, state, x, out):
         readout,
         hidden_size,
         padded_outputs,
-        weights,
-        readout + padded_outputs * hidden_size,
+        numbers,
+        (readout + padded_outputs * hidden_size) // per_number,
         0,
         state,
         outputs,
@@ -220,7 +224,7 @@ def _predict(parameters, x, out):
 
     out (n_outputs,) receives the output after the last step, out (n_timesteps, n_outputs) those of all steps.
     """
-    state = stack_array(parameters.weights, parameters.layout[STATE_SIZE])
+    state = stack_array(numbers_of(parameters.weights), parameters.layout[STATE_SIZE])
     state[:] = 0
     for t in range(len(x)):
         if out.ndim == 2:

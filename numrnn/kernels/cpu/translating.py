@@ -256,9 +256,9 @@ def _write_values(p, source, out):
 
 def _compile(cell: Cell) -> SimpleNamespace:
     """The functions for one cell."""
-    encode = specialize(_encode, f"encode_{cell.name}", step=streaming.STREAMING[cell.name].step)
-    read = specialize(_read, f"read_{cell.name}", encode=encode, N_STATES=cell.n_states)
-    common = {"read": read, "scratch": kernel(_scratch)}
+    encode = specialize(_encode, f"encode_{cell.name}", allocates=True, step=streaming.STREAMING[cell.name].step)
+    read = specialize(_read, f"read_{cell.name}", allocates=True, encode=encode, N_STATES=cell.n_states)
+    common = {"allocates": True, "read": read, "scratch": kernel(_scratch, allocates=True)}
     loops = DECODING[cell.name]
     return SimpleNamespace(
         ids=specialize(_write_ids, f"write_ids_{cell.name}", search=loops.search, **common),
