@@ -138,8 +138,7 @@ class Feeding(StepByStep):
         """
         queue, arrays, layers, attention = self._queue, self._arrays, self.layers, self.attention
         n, n_rows, size_of_context = plan.n_sequences, plan.n_rows, attention.context_size
-        d_outputs = self._of_layers("d outputs of layer", n_rows, [one.size for one in layers])
-        d_outputs[-1] = d_top
+        d_outputs = [*self._of_layers("d outputs of layer", n_rows, [one.size for one in layers[:-1]]), d_top]
         d_inputs = self._of_layers("d input gates", n_rows, [one.gates for one in layers])
         d_hidden = [
             arrays.at_least(("d hidden gates", number), n_rows * one.gates, self.dtype)
