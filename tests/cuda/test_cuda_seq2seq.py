@@ -168,6 +168,28 @@ def test_a_fit_is_that_of_the_cpu_and_goes_on_on_the_other_device(memory, monkey
         np.testing.assert_allclose(states[1].solver.moments[name], moment, rtol=1e-6, atol=1e-9)
 
 
+def test_what_was_learned_survives_a_fault(monkeypatch):
+    """After an error of the device the host has the last whole epoch."""
+    from numrnn.cuda import faults
+
+    network, calls = small_network({"attention": None}), []
+    plain = DeviceEncoderDecoder.accumulate
+
+    def accumulate(self, *arguments, **options):
+        calls.append(network.parameters.flat.copy())
+        if len(calls) == 4:
+            raise RuntimeError("an address is illegal")
+        plain(self, *arguments, **options)
+
+    monkeypatch.setattr(DeviceEncoderDecoder, "accumulate", accumulate)
+    monkeypatch.setattr(faults, "is_device_error", lambda error: isinstance(error, RuntimeError))
+    batch = make_batch(network, (2, 3, 1), (1, 2, 0))
+    with pytest.raises(RuntimeError, match="failed in epoch 2 of training: RuntimeError: an address is illegal"):
+        run(network, Pairs(network, *batch), max_iter=5, engine=PairEngine)
+    np.testing.assert_array_equal(network.parameters.flat, calls[-1])
+    assert (calls[-1] != calls[0]).any()
+
+
 def test_what_would_fit_does_fit(monkeypatch):
     network = small_network({})
     device = DeviceEncoderDecoder(network)
