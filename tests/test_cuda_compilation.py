@@ -14,7 +14,9 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed")
-@pytest.mark.parametrize("kernels", ("lstm_32_float32", "matrices: multiply", "step of a thread, lstm", "cross_attention"))
+@pytest.mark.parametrize(
+    "kernels", ("lstm_32_float32", "matrices: multiply", "step of a thread, lstm", "cross_attention")
+)
 def test_kernels_compile(kernels):
     # In a process of its own, since a device is stood in for.
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_ENABLE_CUDASIM"}
