@@ -77,6 +77,11 @@ class Floors:
             "multiply_add_latency_seconds": self._chain,
         }
 
+    @classmethod
+    def of_plain(cls, numbers: dict[str, float]) -> Floors:
+        """From what `plain` has written."""
+        return cls(*numbers.values())
+
 
 def measure_floors(seconds_of: Callable[[Callable[[], None], Any], float], queue: Any, dry: bool) -> Floors:
     """Measure on the device.
