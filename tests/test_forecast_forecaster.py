@@ -418,6 +418,13 @@ def test_memory_of_training_grows_by_less_than_twice_the_series(rng):
     assert longer - shorter < 2 * (y.nbytes - y[:2000].nbytes)
 
 
+def test_a_covariate_that_is_missing_throughout_says_nothing(rng):
+    y, X = series(rng, 60), np.stack([np.arange(60.0), np.full(60, np.nan)], axis=1)
+    constant = np.where(np.isnan(X), 0.0, X)
+    forecasts = [quick().fit(y, one).predict(1, one[:1]) for one in (X, constant)]
+    np.testing.assert_array_equal(*forecasts)
+
+
 # ----------------------------------------------------------------------------------------------------------- bad input
 @pytest.mark.parametrize(
     ("y", "changes", "message"),
