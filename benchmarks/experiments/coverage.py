@@ -65,6 +65,17 @@ def _measures(model: RNNForecaster, y: NDArray[np.float64]) -> dict[str, Any]:
     }
 
 
+def _joined(measures: list[dict[str, Any]]) -> dict[str, Any]:
+    """The measures of several series: means, and of each series the coverage of all steps."""
+    shares = np.array([one["coverage"] for one in measures])
+    return {
+        "coverage": shares.mean(axis=0).round(4).tolist(),
+        "coverage_of_series": " ".join(f"{share:.3f}" for share in shares.mean(axis=1)),
+        "width": round(float(np.mean([one["width"] for one in measures])), 4),
+        "calibration": measures[0]["calibration"],
+    }
+
+
 def run(data: Path, n_series: int, report: Callable[[str], None], lengths: Sequence[int] = _LENGTHS) -> dict[str, Any]:
     """Coverage for every length, with the intervals as they are and as they would be by ranks alone."""
     task = univariate.tasks(data, False)[0]
@@ -83,7 +94,7 @@ def run(data: Path, n_series: int, report: Callable[[str], None], lengths: Seque
                 found["ranks alone"].append(_measures(one, y))
             finally:
                 calibration.fewest_errors = needed
-        records.append({"length": length, **found})
+        records.append({"length": length, **{name: _joined(measures) for name, measures in found.items()}})
         for name, measures in found.items():
             share = np.mean([np.mean(each["coverage"]) for each in measures])
             report(f"{length} months, {name}: coverage {share:.3f} of {n_series} series")
@@ -108,18 +119,17 @@ def table(record: dict[str, Any]) -> str:
     lines = [head, ["---:", "---:", "---", *["---:"] * (len(head) - 3)]]
     for one in record["records"]:
         for name in ("ranks alone", "intervals"):
-            shares = np.array([measures["coverage"] for measures in one[name]])
-            means = shares.mean(axis=1)
+            measures = one[name]
+            means = np.array(measures["coverage_of_series"].split(), dtype=float)
             error = means.std(ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.nan
-            width = np.mean([measures["width"] for measures in one[name]])
             lines.append(
                 [
                     str(one["length"]),
-                    str(one[name][0]["calibration"]),
+                    str(measures["calibration"]),
                     name if name == "ranks alone" else "as they are",
-                    *(f"{100 * shares[:, step - 1].mean():.1f} %" for step in _SHOWN),
+                    *(f"{100 * measures['coverage'][step - 1]:.1f} %" for step in _SHOWN),
                     f"{100 * means.mean():.1f} % ± {100 * error:.1f}",
-                    f"{100 * width:.0f} %",
+                    f"{100 * measures['width']:.0f} %",
                 ]
             )
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)

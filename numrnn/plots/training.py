@@ -103,7 +103,7 @@ class TrainingCurveDisplay:
         ax = new_axes(ax)
         epochs = np.arange(1, len(self.loss_curve) + 1)
         # A single epoch is a point, which a line would not show.
-        marker = {"marker": "o", "markersize": 3.5} if len(epochs) == 1 else {}
+        marker: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(epochs) == 1 else {}
         self.lines_ = ax.plot(
             epochs, self.loss_curve, **{"color": COLOURS["blue"], "label": "loss", **marker, **line_kw}
         )
