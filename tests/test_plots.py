@@ -353,10 +353,10 @@ def test_gates_of_a_sequence_in_the_order_of_their_peaks(classifier):
     assert (np.diff(peaks[display.order_]) >= 0).all()
     np.testing.assert_array_equal(display.image_.get_array(), gate.T[display.order_])
     display.figure_.draw_without_rendering()
-    ticks = {round(tick): label.get_text() for tick, label in zip(display.ax_.get_yticks(), display.ax_.get_yticklabels(),
-                                                                  strict=True) if label.get_text()}  # fmt: skip
+    places, texts = display.ax_.get_yticks(), [text.get_text() for text in display.ax_.get_yticklabels()]
+    ticks = {round(place): text for place, text in zip(places, texts, strict=True) if text}
     assert ticks
-    assert all(label == str(display.order_[place]) for place, label in ticks.items())
+    assert all(text == str(display.order_[place]) for place, text in ticks.items())
     assert display.image_.get_clim() == (0, 1)
     assert [text.get_text() for text in display.ax_.get_xticklabels()] == labels
     assert display.ax_.get_title() == "RNNClassifier, layer 0"

@@ -69,9 +69,9 @@ def _joined(measures: list[dict[str, Any]]) -> dict[str, Any]:
     """The measures of several series: means, and of each series the coverage of all steps."""
     shares = np.array([one["coverage"] for one in measures])
     return {
-        "coverage": shares.mean(axis=0).round(4).tolist(),
+        "coverage": shares.mean(axis=0).round(6).tolist(),
         "coverage_of_series": " ".join(f"{share:.3f}" for share in shares.mean(axis=1)),
-        "width": round(float(np.mean([one["width"] for one in measures])), 4),
+        "width": round(float(np.mean([one["width"] for one in measures])), 6),
         "calibration": measures[0]["calibration"],
     }
 
