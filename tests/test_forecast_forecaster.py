@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import tracemalloc
 import warnings
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, TimeSeriesSplit, cross_val_score
@@ -199,18 +201,38 @@ def test_calibration_is_by_the_errors_of_a_tail_that_is_not_trained_on(rng):
         again._pool = None
         again.update(y[origin : origin + 1])
     points = model.predict()
-    lower = points + np.quantile(errors, 0.05, axis=0, method="weibull")
-    upper = points + np.quantile(errors, 0.95, axis=0, method="weibull")
-    np.testing.assert_allclose(model.predict_interval(), np.stack([lower, upper], axis=1), rtol=1e-9)
+    # 48 errors can be ranked for 90 % also 3 steps ahead, where three forecasts overlap; for 95 % only 1 step ahead.
+    for coverage, n_ranked in ((0.9, 3), (0.95, 1)):
+        tail = (1 - coverage) / 2
+        bounds = np.quantile(errors, [tail, 1 - tail], axis=0, method="weibull")
+        for step in range(n_ranked, 3):
+            overlap = 1 + 2 * sum((1 - k / (step + 1)) ** 2 for k in range(1, step + 1))
+            normal = stats.t(n / overlap).ppf(1 - tail) * np.sqrt(np.mean(np.square(np.array(errors)[:, step])))
+            bounds[:, step] = min(bounds[0, step], -normal), max(bounds[1, step], normal)
+        np.testing.assert_allclose(model.predict_interval(coverage=coverage), points[:, None] + bounds.T, rtol=1e-9)
     # Windows that are trained on end before the first value of the tail, which the scales do not know either.
     assert model.n_windows_ == first - 3 - 5
     np.testing.assert_allclose(model.location_, y[:first].mean())
 
 
 def test_too_few_errors_for_a_level_are_reported(rng):
-    model = quick(calibration_fraction=0.1).fit(series(rng, 100))
-    with pytest.warns(UserWarning, match="9 errors of the calibration are too few .* take 19"):
+    model = quick(loss="quantile", calibration_fraction=0.1).fit(series(rng, 100))
+    with pytest.warns(UserWarning, match="9 errors of the calibration are too few .* take 19.*increase calibration"):
         model.predict_interval()
+    model = quick(horizon=12, calibration_fraction=0.05).fit(series(rng, 100))
+    with pytest.warns(UserWarning, match=r"errors of 4 forecasts 12 steps ahead.* as 0.5 independent ones.*increase"):
+        model.predict_interval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.predict_interval(steps=3)  # 4 errors that overlap by three are little, but Student's t knows
+        model.predict_quantiles(levels=[0.5])
+
+
+def test_intervals_of_different_coverage_are_nested_where_some_are_by_ranks(rng):
+    model = quick(horizon=3, calibration_fraction=0.25).fit(series(rng, 200))
+    intervals = np.stack([model.predict_interval(coverage=coverage) for coverage in np.linspace(0.1, 0.98, 23)])
+    assert (np.diff(intervals[..., 0], axis=0) <= 0).all()
+    assert (np.diff(intervals[..., 1], axis=0) >= 0).all()
 
 
 def test_corrected_quantiles_do_not_cross(rng):
@@ -373,20 +395,34 @@ def test_learns_a_season(rng):
 
 
 def test_memory_of_training_grows_by_less_than_twice_the_series(rng):
-    """What a minibatch takes is the same for both; windows as copies would take 300 times the series."""
-    y = rng.normal(size=16_000)
-    model = quick(window_length=300, hidden_layer_sizes=(1,), max_iter=1, batch_size=64, calibration_fraction=0)
+    """What a minibatch takes is the same for both; windows as copies would take 300 times the series.
 
-    def peak(series):
+    Python keeps some small objects of every minibatch for a while. So there are as many minibatches in both: 246 in one
+    epoch, and 27 in nine.
+    """
+    y = rng.normal(size=16_000)
+    model = quick(window_length=300, hidden_layer_sizes=(1,), batch_size=64, calibration_fraction=0)
+
+    def peak(series, n_epochs):
+        model.set_params(max_iter=n_epochs, n_iter_no_change=n_epochs)
+        gc.collect()
         tracemalloc.start()
         model.fit(series)
         taken = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
+        assert model.n_iter_ == n_epochs
         return taken
 
-    peak(y[:800])  # compiled, and buffers made, before anything is measured
-    longer, shorter = peak(y), peak(y[:2000])
+    peak(y[:800], 1)  # compiled, and buffers made, before anything is measured
+    longer, shorter = peak(y, 1), peak(y[:2000], 9)
     assert longer - shorter < 2 * (y.nbytes - y[:2000].nbytes)
+
+
+def test_a_covariate_that_is_missing_throughout_says_nothing(rng):
+    y, X = series(rng, 60), np.stack([np.arange(60.0), np.full(60, np.nan)], axis=1)
+    constant = np.where(np.isnan(X), 0.0, X)
+    forecasts = [quick().fit(y, one).predict(1, one[:1]) for one in (X, constant)]
+    np.testing.assert_array_equal(*forecasts)
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from numrnn.forecasting import metrics
-from numrnn.forecasting.calibration import ErrorPool, corrections, fewest_errors
+from numrnn.forecasting.calibration import ErrorPool, corrections, fewest_errors, independent_errors
 from numrnn.forecasting.distributions import distribution, outputs_per_target
 from numrnn.forecasting.preparation import Preparation, Settings, calendar_features
 from numrnn.forecasting.series import read_panel
@@ -255,6 +255,38 @@ def test_corrections_are_ranks_among_the_errors():
     np.testing.assert_allclose(result[0, 0], [1, 10, 19])
     np.testing.assert_allclose(result[1, 0], [2, 10.5, 19])  # of 18 errors; beyond the last, the last
     assert [fewest_errors(x) for x in ([0.05, 0.95], [0.5], [0.01])] == [19, 1, 99]
+
+
+@pytest.mark.filterwarnings("ignore:All-NaN slice")
+def test_few_errors_of_points_are_normal_about_zero_and_bounds_lie_at_least_where_ranks_say():
+    errors = np.array([1.0, -2.0, 2.0, np.nan])[:, None, None, None] * np.ones((4, 2, 1, 4))
+    levels = np.array([0.1, 0.5, 0.9, 0.975])
+    result = corrections(errors, levels, of_points=True)
+    spread = np.sqrt(3.0)
+    # One step ahead three errors are three; two steps ahead neighbours share one of two, and three are worth two.
+    for step, independent in enumerate((3.0, 3 / 1.5)):
+        exact = stats.t(independent).ppf(levels) * spread
+        np.testing.assert_allclose(result[step, 0], [min(exact[0], -2), 1.0, *np.maximum(exact[2:], 2)])
+    assert result[0, 0, 3] > 5
+    # Outliers among errors near zero are farther out than Student's t.
+    far = np.r_[np.zeros(15), np.full(3, 9.0)][:, None, None, None]
+    np.testing.assert_allclose(corrections(far, [0.95], of_points=True), [[[9.0]]])
+    # Nothing observed gives nothing; enough errors are ranked.
+    assert np.isnan(corrections(np.full((3, 1, 1, 1), np.nan), [0.9], of_points=True)).all()
+    many = np.random.default_rng(0).normal(size=(500, 12, 1, 1)) * np.ones(2)
+    levels = [0.1, 0.9]
+    np.testing.assert_array_equal(corrections(many, levels, of_points=True), corrections(many, levels))
+
+
+def test_overlapping_errors_are_worth_fewer_independent_ones():
+    np.testing.assert_allclose(independent_errors(np.full((3, 1), 90))[:, 0], [90, 60, 90 / (1 + 2 * (4 + 1) / 9)])
+    # The variance of the mean square of sums over h independent numbers is that of so many independent squares.
+    h, n = 6, 60
+    noise = np.random.default_rng(0).normal(size=(20_000, n + h - 1))
+    sums = np.lib.stride_tricks.sliding_window_view(noise, h, axis=1).sum(axis=-1)
+    squares = (sums**2).mean(axis=1) / h
+    independent = independent_errors(np.full((h, 1), n))[-1, 0]
+    np.testing.assert_allclose(squares.var(), 2 / independent, rtol=0.08)
 
 
 def test_a_pool_forgets_the_oldest():

@@ -68,6 +68,29 @@ def test_training_curve_with_validation_scores_on_given_axes():
     assert display.best_epoch_line_.get_xdata()[0] == 2
 
 
+def test_a_single_epoch_and_a_single_horizon_are_points_with_one_whole_number():
+    curve = TrainingCurveDisplay([0.5], [0.8]).plot()
+    assert [line.get_marker() for line in curve.lines_] == ["o", "o"]
+    assert curve.ax_.get_xticks().tolist() == [1]
+    errors = ErrorPerHorizonDisplay({"naive": [2.0]}).plot()
+    assert errors.lines_["naive"].get_marker() == "o"
+    assert errors.ax_.get_xticks().tolist() == [1]
+    assert all(tick == round(tick) for tick in TrainingCurveDisplay([3.0, 2.0, 1.0]).plot().ax_.get_xticks())
+
+
+def test_a_legend_has_one_row_where_it_fits_and_never_leaves_the_axes():
+    intervals = {coverage: ([0.0, 0.0], [2.0, 2.0]) for coverage in (0.5, 0.8, 0.9, 0.95, 0.99)}
+    for chosen, one_row in ((0.5, 0.9), True), (tuple(intervals), False):
+        some = {coverage: intervals[coverage] for coverage in chosen}
+        display = ForecastDisplay.from_predictions([1.0, 1.0], [1.0, 1.0], intervals=some)
+        display.figure_.draw_without_rendering()
+        legend, axes = display.ax_.get_legend(), display.ax_.get_window_extent()
+        heights = {round(text.get_window_extent().y0) for text in legend.get_texts()}
+        assert (len(heights) == 1) == one_row
+        assert legend.get_window_extent().x1 <= axes.x1 + 1
+        assert legend.get_window_extent().y0 >= axes.y1 - 1
+
+
 def test_training_curve_needs_a_fitted_estimator():
     with pytest.raises(ValueError, match="LastValue has no loss_curve_: fit it first"):
         TrainingCurveDisplay.from_estimator(LastValue())
@@ -329,6 +352,11 @@ def test_gates_of_a_sequence_in_the_order_of_their_peaks(classifier):
     peaks = gate.argmax(axis=0)
     assert (np.diff(peaks[display.order_]) >= 0).all()
     np.testing.assert_array_equal(display.image_.get_array(), gate.T[display.order_])
+    display.figure_.draw_without_rendering()
+    places, texts = display.ax_.get_yticks(), [text.get_text() for text in display.ax_.get_yticklabels()]
+    ticks = {round(place): text for place, text in zip(places, texts, strict=True) if text}
+    assert ticks
+    assert all(text == str(display.order_[place]) for place, text in ticks.items())
     assert display.image_.get_clim() == (0, 1)
     assert [text.get_text() for text in display.ax_.get_xticklabels()] == labels
     assert display.ax_.get_title() == "RNNClassifier, layer 0"

@@ -120,6 +120,11 @@ def _in_a_process(*arguments: str) -> dict[str, float]:
     return result
 
 
+def _median(measures: list[dict[str, float]]) -> dict[str, float]:
+    """The one whose time is the median; of two in the middle, the longer."""
+    return sorted(measures, key=lambda one: one["seconds"])[len(measures) // 2]
+
+
 def run(
     names: Sequence[str],
     data: Path | None,
@@ -138,7 +143,7 @@ def run(
     quick : bool, default=False
         One epoch.
     repeats : int, default=3
-        Processes of each kind, in turns; the least time counts, and the memory that goes with it.
+        Processes of each kind, in turns; the one with the median time counts, and the memory that goes with it.
     report : callable, default: nothing
         Gets a line after every process.
 
@@ -176,8 +181,9 @@ def run(
                     "date": datetime.now(UTC).isoformat(timespec="seconds"),
                     "machine": machine,
                     **sizes,
-                    **{who: min(measures, key=lambda one: one["seconds"]) for who, measures in runs.items()},
+                    **{who: _median(measures) for who, measures in runs.items()},
                     "repeats": repeats,
+                    "seconds_of_all": {who: [one["seconds"] for one in measures] for who, measures in runs.items()},
                 }
             )
     return records
@@ -216,9 +222,9 @@ def table(records: list[dict[str, Any]]) -> str:
         f"numba {one['machine']['versions']['numba']}, torch {one['machine']['versions']['torch']}"
         for one in records
     )
-    repeats = max(one["repeats"] for one in records)
+    repeats = min(one["repeats"] for one in records)
     return (
-        f"{text}\n\nProcessor seconds on one thread, the least of {repeats}; memory is the most that the process "
+        f"{text}\n\nProcessor seconds on one thread, the median of {repeats}; memory is the most that the process "
         f"held, in brackets without what it held before the fit. Measured on {'; '.join(where)}.\n"
     )
 

@@ -182,7 +182,7 @@ def _streamed_corrections(
         for part, before, rows in zip(errors, n_before, ends, strict=True):
             known = before + min(max(int(end) + 1 - reach - first, 0), len(rows))
             parts.append(part[max(known - pool.size, 0) : known])
-        result[origins == end] = corrections(np.concatenate(parts), wanted)
+        result[origins == end] = corrections(np.concatenate(parts), wanted, of_points=model.loss in POINT_LOSSES)
     return result
 
 

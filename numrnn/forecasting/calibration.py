@@ -9,9 +9,19 @@ exchangeable only approximately; as new values are observed, the oldest errors m
 
 Errors are in scaled units, so that series of different size can share them, and kept for each step of the horizon.
 
+Forecasts h steps ahead from neighbouring origins miss the same values. The error of such a forecast is a sum over the h
+steps; the sums that begin k steps apart share h - k of them, and so are correlated by 1 - k/h. That n of them tell no
+more of their spread than ``n / (1 + 2 * sum((1 - k/h)**2))`` independent ones would is long known of returns over
+periods that overlap [3]_. Where these are too few for the rank of a level to lie among them, the most extreme errors
+say little of the tail. The errors of a forecast of a point are then taken to be normal about zero with a variance that
+is estimated, which makes the correction a quantile of Student's t, times their root mean square, or what their ranks
+give where that is farther out.
+
 .. [1] Papadopoulos, H., Proedrou, K., Vovk, V. and Gammerman, A. (2002). Inductive confidence machines for regression.
    ECML.
 .. [2] Romano, Y., Patterson, E. and Candès, E. (2019). Conformalized quantile regression. NeurIPS.
+.. [3] Lo, A. and MacKinlay, A. C. (1989). The size and power of the variance ratio test in finite samples. Journal of
+   Econometrics 40.
 """
 
 from __future__ import annotations
@@ -22,8 +32,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
-__all__ = ["LARGEST_POOL", "ErrorPool", "corrections", "fewest_errors"]
+__all__ = ["LARGEST_POOL", "ErrorPool", "corrections", "fewest_errors", "independent_errors"]
 
 Array = NDArray[np.float64]
 
@@ -75,8 +86,12 @@ class ErrorPool:
         ]
 
 
-def corrections(errors: Array, levels: Array) -> Array:
-    """The quantile at each level of its errors (n, n_steps, n_targets, n_levels), without those that are NaN."""
+def corrections(errors: Array, levels: Array, *, of_points: bool = False) -> Array:
+    """The quantile at each level of its errors (n, n_steps, n_targets, n_levels), without those that are NaN.
+
+    `errors` are those of forecasts from consecutive origins. With `of_points` they are the residuals of a forecast, the
+    same at every level, and those too few to be ranked are taken to be normal about zero.
+    """
     result = np.empty(errors.shape[1:])
     for j, level in enumerate(levels):
         column = errors[..., j]
@@ -85,7 +100,26 @@ def corrections(errors: Array, levels: Array) -> Array:
                 result[..., j] = np.nanquantile(column, level, axis=0, method="weibull")
         else:
             result[..., j] = np.quantile(column, level, axis=0, method="weibull")
+        if of_points and level != 0.5:
+            seen = np.isfinite(column)
+            counts = seen.sum(axis=0)
+            independent = independent_errors(counts)
+            few = (independent < fewest_errors([level])) & (counts > 0)
+            spread = np.sqrt(np.sum(np.where(seen, column, 0.0) ** 2, axis=0) / np.maximum(counts, 1))
+            # Less than one is no distribution at all; `Prediction` warns of it.
+            normal = spread * stdtrit(np.maximum(independent, 1.0), level)
+            outer = np.maximum if level > 0.5 else np.minimum
+            result[few, j] = outer(normal, result[..., j])[few]
     return result
+
+
+def independent_errors(counts: NDArray[np.int64]) -> Array:
+    """As many independent errors as tell of their spread what these do (n_steps, n_targets), from consecutive origins.
+
+    `counts` are numbers of errors 1, 2, ... steps ahead.
+    """
+    shares = [np.arange(1, h) / h for h in range(1, len(counts) + 1)]
+    return counts / np.array([1.0 + 2.0 * np.sum(share**2) for share in shares])[:, np.newaxis]
 
 
 def fewest_errors(levels: Any) -> int:

@@ -143,8 +143,8 @@ class RNNForecaster(Prediction, Continuation, Keeping):
     a window ends, the network has read those of the steps it forecasts. A decoder reads them at their steps, beside how
     far these are.
 
-    The intervals of losses of a point, and of others if there is a calibration, are split-conformal: see
-    `docs/forecasting.md`.
+    The intervals of losses of a point, and of others if there is a calibration, are split-conformal. Of a point, errors
+    too few to be ranked, with regard to how they overlap, are taken to be normal: see `docs/forecasting.md`.
 
     References
     ----------

@@ -194,7 +194,8 @@ class Predictor:
         """What is added to quantiles of scaled differences (steps, n_targets, n_levels)."""
         if pool is None:
             return None
-        return corrections(np.concatenate(self.errors(pool, levels))[:, :steps], levels)
+        errors = np.concatenate(self.errors(pool, levels))[:, :steps]
+        return corrections(errors, levels, of_points=self.loss in POINT_LOSSES)
 
     def points(self, prepared: Prepared, series: Rows, ends: Rows, steps: int) -> Array:
         """Point forecasts of the values after the origins (n_origins, steps, n_targets)."""

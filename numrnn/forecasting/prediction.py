@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from numrnn.forecasting.calibration import fewest_errors
+from numrnn.forecasting.calibration import fewest_errors, independent_errors
 from numrnn.forecasting.distributions import POINT_LOSSES
 from numrnn.forecasting.fitting import Fitting
 from numrnn.forecasting.series import read_covariates
@@ -166,17 +166,32 @@ class Prediction(Fitting):
                 f"{self._levels[-1]:g}, got "
                 f"{levels!r}"
             )
-        if self._pool is not None and len(self._pool) < fewest_errors(wanted):
-            warnings.warn(
-                f"{len(self._pool)} errors of the calibration are too few for quantiles at the levels "
-                f"{wanted.tolist()}, which "
-                f"take {fewest_errors(wanted)}: the most extreme errors are used, and intervals may be too narrow. "
-                "Increase "
-                "calibration_fraction or the length of the series.",
-                UserWarning,
-                stacklevel=4,
-            )
+        if self._pool is not None:
+            self._warn_of_few_errors(len(self._pool), wanted, steps)
         return wanted
+
+    def _warn_of_few_errors(self, n_errors: int, levels: Array, steps: int) -> None:
+        """Say so if the calibration is worth little. Of points, it takes errors to be normal where they are few."""
+        if self.loss in POINT_LOSSES:
+            independent = float(independent_errors(np.full((steps, 1), n_errors))[-1, 0])
+            if independent >= 1 or (levels == 0.5).all():
+                return
+            what = (
+                f"the calibration has errors of {n_errors} forecasts {steps} steps ahead, which overlap and tell of "
+                f"their spread as much as {independent:.2g} independent ones"
+            )
+        else:
+            if n_errors >= fewest_errors(levels):
+                return
+            what = (
+                f"{n_errors} errors of the calibration are too few for quantiles at the levels {levels.tolist()}, "
+                f"which take {fewest_errors(levels)}: the most extreme errors are used"
+            )
+        warnings.warn(
+            f"{what}. Intervals may be too narrow: increase calibration_fraction or the length of the series.",
+            UserWarning,
+            stacklevel=5,
+        )
 
     def predict_interval(self, steps: int | None = None, coverage: float = 0.9, X: Any = None) -> Any:
         """Intervals that contain what follows the series with a given probability, each step by itself.

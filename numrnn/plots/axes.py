@@ -25,6 +25,7 @@ __all__ = [
     "pyplot",
     "time_of",
     "title_and_legend",
+    "whole_numbers",
 ]
 
 # The palette of Okabe and Ito (2008), which people with any kind of colour vision tell apart.
@@ -77,8 +78,9 @@ def title_and_legend(ax: Axes, title: str | None, handles: Sequence[Any] | None 
     if handles:
         # As many entries in a row as there is room for; a character is about 0.6 of its height wide.
         width = ax.get_position().width * figure_of(ax).get_figwidth() * 72 / 6
-        longest = max(len(str(handle.get_label())) for handle in handles)
-        columns = int(min(len(handles), max(width // (longest + 7), 1)))
+        lengths = [len(str(handle.get_label())) + 7 for handle in handles]
+        # Columns are as wide as the longest of their entries; in one row, each entry is a column.
+        columns = len(handles) if sum(lengths) <= width else int(max(width // max(lengths), 1))
         rows = -(-len(handles) // columns)
         anchor: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "borderaxespad": 0.2}
         legend = ax.legend(handles=list(handles), ncols=columns, frameon=False, columnspacing=1.4, **anchor)
@@ -134,6 +136,14 @@ def label_time(ax: Axes, times: NDArray, label: str = "time") -> None:
         ax.set_xlabel("")  # the dates speak for themselves
     else:
         ax.set_xlabel(label)
+
+
+def whole_numbers(ax: Axes, values: NDArray) -> None:
+    """Ticks of the horizontal axis at whole numbers only; at the value itself, if there is a single one."""
+    if len(values) == 1:
+        ax.set_xticks(values)
+    else:
+        ax.locator_params(axis="x", integer=True)
 
 
 def label_steps(ax: Axes, labels: Sequence[Any] | None, n_steps: int) -> None:

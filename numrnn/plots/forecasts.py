@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numrnn.plots.axes import COLOURS, GREY, figure_of, label_time, new_axes, numbers, time_of, title_and_legend
+from numrnn.plots.axes import (
+    COLOURS,
+    GREY,
+    figure_of,
+    label_time,
+    new_axes,
+    numbers,
+    time_of,
+    title_and_legend,
+    whole_numbers,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -200,7 +210,7 @@ class ForecastDisplay:
         history : array-like of shape (n_before,) or None, default=None
             What was measured before, such as the last part of y.
         coverages : sequence of float, default=(0.5, 0.9)
-            Of the intervals; none if the forecaster has none to give.
+            Of the intervals. Empty for a forecaster without intervals.
         name : str or None, default=None
             Title of the plot; the name of the forecaster's class if None.
         unit, ax, **line_kw
@@ -688,7 +698,7 @@ class ErrorPerHorizonDisplay:
         ax.set_xlabel("horizon (time steps ahead)")
         ax.set_ylabel(self.metric + (f" ({self.unit})" if self.unit else ""))
         ax.set_ylim(bottom=0)
-        ax.locator_params(axis="x", integer=True)
+        whole_numbers(ax, self.horizons)
         ax.grid(axis="y", color="0.9", linewidth=0.8)
         ax.set_axisbelow(True)
         title_and_legend(ax, self.name, None if len(self.errors) > 1 else [])

@@ -195,6 +195,9 @@ class HiddenStateDisplay:
         label_steps(ax, self.labels, n_steps)
         ax.set(ylabel="unit, in the order of its peak" if self.sort else "unit", title=self.name or "")
         ax.locator_params(axis="y", integer=True)
+        if self.sort:  # ticks name units, not their places
+            names = {float(place): str(unit) for place, unit in enumerate(self.order_)}
+            ax.yaxis.set_major_formatter(lambda place, _: names.get(float(place), ""))
         self.ax_, self.figure_ = ax, figure_of(ax)
         return self
 

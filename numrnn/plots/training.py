@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numrnn.plots.axes import COLOURS, GREY, figure_of, new_axes, numbers, title_and_legend
+from numrnn.plots.axes import COLOURS, GREY, figure_of, new_axes, numbers, title_and_legend, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,8 +72,8 @@ class TrainingCurveDisplay:
 
         Parameters
         ----------
-        estimator : RNNClassifier or RNNRegressor
-            A fitted estimator with `loss_curve_`, and `validation_scores_` if it was stopped early.
+        estimator : RNNClassifier, RNNRegressor, RNNForecaster, ...
+            Any fitted estimator with `loss_curve_`, and `validation_scores_` if it was stopped early.
         name : str or None, default=None
             Title of the plot; the name of the estimator's class if None.
         ax : matplotlib.axes.Axes or None, default=None
@@ -102,15 +102,19 @@ class TrainingCurveDisplay:
         """Draw the curves on `ax`, or on a new figure; further arguments go to `Axes.plot` of the loss."""
         ax = new_axes(ax)
         epochs = np.arange(1, len(self.loss_curve) + 1)
-        self.lines_ = ax.plot(epochs, self.loss_curve, **{"color": COLOURS["blue"], "label": "loss", **line_kw})
+        # A single epoch is a point, which a line would not show.
+        marker: dict[str, Any] = {"marker": "o", "markersize": 3.5} if len(epochs) == 1 else {}
+        self.lines_ = ax.plot(
+            epochs, self.loss_curve, **{"color": COLOURS["blue"], "label": "loss", **marker, **line_kw}
+        )
         ax.set(xlabel="epoch", ylabel="training loss", title=self.name or "")
-        ax.locator_params(axis="x", integer=True)
+        whole_numbers(ax, epochs)
         self.best_epoch_line_ = None
         if self.validation_scores is not None and len(self.validation_scores):
             right = ax.twinx()
             scored = np.arange(1, len(self.validation_scores) + 1)
             self.lines_ += right.plot(
-                scored, self.validation_scores, color=COLOURS["vermilion"], label="validation score"
+                scored, self.validation_scores, color=COLOURS["vermilion"], label="validation score", **marker
             )
             right.set_ylabel("validation score", color=COLOURS["vermilion"])
             ax.yaxis.label.set_color(self.lines_[0].get_color())
