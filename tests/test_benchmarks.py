@@ -194,3 +194,41 @@ def test_some_rows_of_the_table_of_kernels_are_renewed():
     assert renewed(old, new, "crf") == (
         f"{head}\n| crf: other | f8 |\n| steps: one | f4 |\n| recurrent: forward_gru_float32_1 | float32 |"
     )
+
+
+def _run_of_peers(path, ratio, processor="A"):
+    def row(mode, size, share):
+        peers = {"PyTorch, 1 thread": ratio * 2.0, "PyTorch, 2 threads": ratio * 3.0}
+        return {
+            "mode": mode, "cell": "gru", "size": size, "numrnn_ms": 2.0, "peers_ms": peers,
+            "fastest_peer": "PyTorch, 1 thread", "ratio": ratio, "fraction_of_peak": share,
+        }  # fmt: skip
+
+    rows = [
+        row("inference", "(1, 1, 16, 32)", 0.1),
+        row("inference", "(32, 100, 16, 64)", 0.5),
+        row("fit", "digits (9, 8, 8), 64 units", None),
+    ]
+    machine = {"processor": processor, "vector_bits": 512, "versions": {"torch": "2.13"}}
+    results = {"machine": machine, "fma_peak_gflops": {"1": 100.0 * ratio}, "rows": rows}
+    path.write_text(json.dumps(results), encoding="utf-8")
+    return path
+
+
+def test_several_runs_beside_peers_are_one_table(tmp_path, capsys):
+    from benchmarks.peers.runs import main, tables
+
+    paths = [_run_of_peers(tmp_path / f"{ratio}.json", ratio) for ratio in (1.5, 3.0, 1.0)]
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- peers: begin -->\nold\n<!-- peers: end -->\nafter\n", encoding="utf-8")
+    assert main([*map(str, paths), "--write", "--page", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("before\n<!-- peers: begin -->\n") and text.endswith("<!-- peers: end -->\nafter\n")
+    assert "old" not in text and text.count(capsys.readouterr().out.strip()) == 1
+    assert "| 1, 1, 16, 32 | **1.50** (1.00-3.00) |" in text
+    assert "| 32, 100, 16, 64 | **1.50** (1.00-3.00, 50 %) |" in text
+    assert "| geometric mean | 1.50 |" in text
+    assert "| fit, GRU, digits (9, 8, 8), 64 units | 2 | PyTorch, 1 thread | 3 | **1.50** (1.00-3.00) |" in text
+    assert "by threads: 150 with 1" in text
+    with pytest.raises(ValueError, match="of one machine, they are of A, B"):
+        tables([paths[0], _run_of_peers(tmp_path / "other.json", 1.0, "B")])
