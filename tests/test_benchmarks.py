@@ -229,6 +229,7 @@ def test_several_runs_beside_peers_are_one_table(tmp_path, capsys):
     assert "| 32, 100, 16, 64 | **1.50** (1.00-3.00, 50 %) |" in text
     assert "| geometric mean | 1.50 |" in text
     assert "| fit, GRU, digits (9, 8, 8), 64 units | 2 | PyTorch, 1 thread | 3 | **1.50** (1.00-3.00) |" in text
-    assert "by threads: 150 with 1" in text
+    assert "\nA, vectors of 512 bits" in text and "by threads: 150 with 1" in text
+    assert tables(paths, "Two cores of an A").startswith("Two cores of an A, vectors")
     with pytest.raises(ValueError, match="of one machine, they are of A, B"):
         tables([paths[0], _run_of_peers(tmp_path / "other.json", 1.0, "B")])

@@ -96,13 +96,15 @@ def _others(runs: Runs) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines] if len(lines) > 2 else []
 
 
-def tables(paths: Sequence[Path]) -> str:
+def tables(paths: Sequence[Path], machine: str | None = None) -> str:
     """What the files have found, as Markdown.
 
     Parameters
     ----------
     paths : sequence of Path
         Files that ``python -m benchmarks.peers --json`` wrote on one machine.
+    machine : str, default=None
+        What it is, where the processor does not say its name. None is the name in the files.
 
     Raises
     ------
@@ -120,10 +122,9 @@ def tables(paths: Sequence[Path]) -> str:
     peers = ", ".join(f"{name} {versions[key]}" for key, name in names.items() if versions.get(key))
     peaks = {count: [entry["fma_peak_gflops"][count] for entry in about] for count in about[0]["fma_peak_gflops"]}
     peak = ", ".join(f"{median(rates):.0f} with {count}" for count, rates in peaks.items())
-    text = (
-        f"{processors[0]}, vectors of {about[0]['machine']['vector_bits']} bits; {peers}. Peak of fused multiply-adds "
-    )
-    text += f"in GFLOP/s, by threads: {peak}."
+    bits = about[0]["machine"]["vector_bits"]
+    text = f"{machine or processors[0]}, vectors of {bits} bits; {peers}.\n"
+    text += f"Peak of fused multiply-adds in GFLOP/s, by threads: {peak}."
     return "\n\n".join(part for part in (text, "\n".join(_grid(runs, _GRID_MODES)), "\n".join(_others(runs))) if part)
 
 
@@ -133,10 +134,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "files", nargs="+", type=Path, metavar="FILE", help="written by python -m benchmarks.peers --json"
     )
+    parser.add_argument("--machine", metavar="TEXT", help="what to call it; default: the name of its processor")
     parser.add_argument("--write", action="store_true", help="put them into docs/benchmarks.md")
     parser.add_argument("--page", type=Path, default=PAGE, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    text = tables(options.files)
+    text = tables(options.files, options.machine)
     print(text)
     if options.write:
         page = options.page.read_text(encoding="utf-8")
