@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from benchmarks.experiments import univariate
 from benchmarks.experiments.data import data_folder
+from benchmarks.pages import with_table
 from benchmarks.suite.machine import describe
 from numrnn import RNNForecaster
 from numrnn.forecasting import calibration
@@ -36,7 +36,6 @@ __all__ = ["main", "run", "simulated", "table"]
 _ROOT = Path(__file__).resolve().parents[2]
 RESULT = _ROOT / "benchmarks" / "results" / "coverage.json"
 PAGE = _ROOT / "docs" / "forecasting.md"
-_TABLE = re.compile(r"(?<=<!-- coverage: begin -->\n).*?(?=<!-- coverage: end -->)", flags=re.DOTALL)
 
 # Box and Jenkins (1976), Time Series Analysis, section 9.2.
 _MONTHLY, _YEARLY, _DEVIATION = 0.4, 0.6, 0.0367
@@ -153,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.write:
         RESULT.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(_TABLE.sub(lambda _: table(record), page), encoding="utf-8")
+        PAGE.write_text(with_table(page, "coverage", table(record)), encoding="utf-8")
     return 0
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from benchmarks.experiments.data import data_folder
 from benchmarks.experiments.forecasts import Task, has_twin, training_of
+from benchmarks.pages import with_table
 from benchmarks.peers.one_fit import measured
 from benchmarks.suite.machine import describe
 from numrnn import RNNForecaster
@@ -38,7 +38,6 @@ __all__ = ["main", "run", "table"]
 _ROOT = Path(__file__).resolve().parents[2]
 RESULT = _ROOT / "benchmarks" / "results" / "fit_costs.json"
 PAGE = _ROOT / "docs" / "results.md"
-_TABLE = re.compile(r"(?<=<!-- fit costs: begin -->\n).*?(?=<!-- fit costs: end -->)", flags=re.DOTALL)
 _SCRIPTS = ("univariate", "stocks", "pm25")
 
 
@@ -238,7 +237,7 @@ def _merged(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _write_page(text: str) -> None:
     page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(_TABLE.sub(lambda _: text, page), encoding="utf-8")
+    PAGE.write_text(with_table(page, "fit costs", text), encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import RidgeCV
 
 from benchmarks.experiments.data import data_folder
+from benchmarks.pages import with_table
 from benchmarks.suite.machine import describe
 from numrnn import RNNForecaster
 from numrnn.forecasting import metrics
@@ -432,9 +432,7 @@ def update_page() -> None:
     text = PAGE.read_text(encoding="utf-8")
     for path in sorted(RESULTS.glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        begin, end = f"<!-- {record['name']}: begin -->", f"<!-- {record['name']}: end -->"
-        pattern = re.compile(rf"(?<={re.escape(begin)}\n).*?(?={re.escape(end)})", flags=re.DOTALL)
-        text = pattern.sub(lambda _, record=record: table(record) + "\n", text)  # type: ignore[misc]
+        text = with_table(text, record["name"], table(record) + "\n")
     PAGE.write_text(text, encoding="utf-8")
 
 

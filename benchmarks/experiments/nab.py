@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -31,6 +30,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from benchmarks.experiments.data import DataNotFound, NabSeries, data_folder, read_nab
+from benchmarks.pages import with_table
 from benchmarks.suite.machine import describe
 from numrnn import RNNAnomalyDetector
 from numrnn.anomaly.averages import Averages, gaussian_level
@@ -42,7 +42,6 @@ Array = NDArray[np.float64]
 _ROOT = Path(__file__).resolve().parents[2]
 RESULT = _ROOT / "benchmarks" / "results" / "anomalies" / "nab.json"
 PAGE = _ROOT / "docs" / "anomalies.md"
-_TABLE = re.compile(r"(?<=<!-- nab: begin -->\n).*?(?=<!-- nab: end -->)", flags=re.DOTALL)
 # Time steps that the networks, and the shorter of the rolling windows, see.
 WINDOW = 48
 EPISODE = 48
@@ -270,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         RESULT.parent.mkdir(parents=True, exist_ok=True)
         RESULT.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(_TABLE.sub(lambda _: table(record), page), encoding="utf-8")
+        PAGE.write_text(with_table(page, "nab", table(record)), encoding="utf-8")
     return 0
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
+
+from benchmarks.pages import with_table
 
 __all__ = ["PAGE", "RESULTS", "read_records", "render", "table", "update_page", "write_record"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 RESULTS = _ROOT / "benchmarks" / "results" / "experiments"
 PAGE = _ROOT / "docs" / "results.md"
-_TABLE = re.compile(r"(?<=<!-- results: begin -->\n).*?(?=<!-- results: end -->)", flags=re.DOTALL)
 # With more processes than this at work before the start, times say little.
 _QUIET = 0.5
 
@@ -135,9 +135,7 @@ def render(page: str, records: list[dict[str, Any]]) -> str:
     ValueError
         If the page does not say where the table goes.
     """
-    if not _TABLE.search(page):
-        raise ValueError("the page needs the lines <!-- results: begin --> and <!-- results: end -->")
-    return _TABLE.sub(lambda _: table(records), page)
+    return with_table(page, "results", table(records))
 
 
 def update_page(order: list[str], page: Path = PAGE, folder: Path = RESULTS) -> None:

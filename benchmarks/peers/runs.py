@@ -16,12 +16,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.pages import with_table
 from benchmarks.suite.workloads import CELLS
 
 __all__ = ["main", "tables"]
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
-_TABLE = re.compile(r"(?<=<!-- peers: begin -->\n).*?(?=<!-- peers: end -->)", flags=re.DOTALL)
 # What is measured at every size of the grid.
 _GRID_MODES = ("inference", "training")
 
@@ -142,9 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(text)
     if options.write:
         page = options.page.read_text(encoding="utf-8")
-        if not _TABLE.search(page):
-            raise ValueError("the page needs the lines <!-- peers: begin --> and <!-- peers: end -->")
-        options.page.write_text(_TABLE.sub(lambda _: f"\n{text}\n\n", page), encoding="utf-8")
+        options.page.write_text(with_table(page, "peers", f"\n{text}\n\n"), encoding="utf-8")
     return 0
 
 
