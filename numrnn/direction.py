@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numrnn.buffers import Lease, read_only
+from numrnn.buffers import Lease, aligned_zeros, read_only
 from numrnn.kernels.cpu.dropout import dropout
 from numrnn.kernels.cpu.gradients import input_gradient, weight_gradient_scratch, weight_gradients
 from numrnn.kernels.cpu.matmul import pack_layer, pack_rows
+from numrnn.kernels.cpu.pairs import pair_columns, pair_rows
 from numrnn.kernels.cpu.recurrent import RECURRENT
 from numrnn.kernels.equations import CELLS
 from numrnn.kernels.jit import COMPILED
@@ -90,7 +91,8 @@ class Share(NamedTuple):
 class DirectionPass:
     """The memory of one direction for passes over batches of one packing; the kernels say what it holds.
 
-    Without dropout of the recurrent state there is no `mask`, and its product reads the state itself.
+    Without dropout of the recurrent state there is no `mask`, and its product reads the state itself, unless products
+    are of bfloat16. In these `hidden` and `d_factors`, the gradients of the pre-activations, are pairs.
 
     Attributes
     ----------
@@ -110,6 +112,7 @@ class DirectionPass:
     mask: NDArray | None
     hidden: NDArray | None
     previous_hidden: NDArray | None
+    d_factors: NDArray
     inputs: Rows | None = None
     forward_arguments: list[tuple[Any, ...]] = field(default_factory=list)
     backward_arguments: list[tuple[Any, ...]] = field(default_factory=list)
@@ -140,10 +143,19 @@ class Direction:
         Whether it walks its sequences from their ends.
     input_size, hidden_size : int
     dtype : dtype
+    narrow : bool, default=False
+        Whether the factors of products are rounded to bfloat16; for float32.
     """
 
     def __init__(
-        self, cell: str, layer: int, reverse: bool, input_size: int, hidden_size: int, dtype: np.dtype
+        self,
+        cell: str,
+        layer: int,
+        reverse: bool,
+        input_size: int,
+        hidden_size: int,
+        dtype: np.dtype,
+        narrow: bool = False,
     ) -> None:
         self.cell = CELLS[cell]
         self.kernels = RECURRENT[cell]
@@ -152,6 +164,10 @@ class Direction:
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.dtype = dtype
+        self.narrow = narrow
+        # The type of the arrays that hold factors, and how many of them an element holds.
+        self.factor_dtype = np.dtype(np.uint32) if narrow else dtype
+        self.per_element = 2 if narrow else 1
         self.lanes = lane_count(dtype)
         self.padded = self._pad(hidden_size)
         self.padded_input = self._pad(input_size)
@@ -205,14 +221,17 @@ class Direction:
             lease.at_least(("saved", self.key), kept * self.slots, self.dtype),
             lease.at_least(("previous", self.key), kept * n_states * self.padded, self.dtype),
             lease.at_least(("mask", self.key), size, self.dtype) if masked else None,
-            lease.at_least(("hidden", self.key), size, self.dtype) if masked else None,
+            self._factors(("hidden", self.key), size, lease) if masked or self.narrow else None,
             lease.at_least(("previous hidden", self.key), kept * self.padded, self.dtype) if masked else None,
+            self._nothing,
         )
+        run.d_factors = self._factors(("d factors", self.key), run.saved.size, lease) if self.narrow else run.saved
         for share in run.shares:
             slots = self.cell.n_slots * share.units
             scratch_rows = _SCRATCH_BYTES // (slots * self.dtype.itemsize)
             rows = int(packing.lengths[share.begin : share.end].sum())
             capacity = max(share.end - share.begin, min(scratch_rows, rows))
+            inputs = self._factors(("input factors",), capacity * self.padded_input, lease) if self.narrow else run.state
             run.forward_arguments.append(
                 (
                     self.input_size,
@@ -234,20 +253,29 @@ class Direction:
                     run.previous,
                     run.previous if run.previous_hidden is None else run.previous_hidden,
                     training,
+                    inputs,
                 )
             )
         return run
+
+    def _factors(self, purpose: tuple, size: int, lease: Lease) -> NDArray:
+        """Scratch for so many factors of products."""
+        return lease.at_least(purpose, -(-size // self.per_element), self.factor_dtype)
 
     def _prepare_backward(self, run: DirectionPass, lease: Lease) -> None:
         """The memory that only the way back needs."""
         packing = run.packing
         # For few rows packing would be most of the work.
-        packed = packing.n_sequences > FEW_ROWS or packing.n_timesteps > _FEW_STEPS or self.hidden_size % self.lanes > 0
+        few = packing.n_sequences <= FEW_ROWS and packing.n_timesteps <= _FEW_STEPS
+        packed = self.narrow or not few or self.hidden_size % self.lanes > 0
         d_state = lease.at_least(("d state", self.key), run.state.size, self.dtype)
+        d_hidden = d_state
+        if run.mask is not None:
+            d_hidden = lease.at_least(("d hidden", self.key), run.mask.size, self.dtype)
         for share in run.shares:
             if share.unit_begin not in run.hidden_panels:
                 key = ("hidden panels, backward", self.key, share.unit_begin)
-                size = self.hidden_columns * share.units if packed else 0
+                size = self.hidden_columns // self.per_element * share.units if packed else 0
                 run.hidden_panels[share.unit_begin] = lease.exact(key, size, self.dtype) if packed else self._nothing
             run.backward_arguments.append(
                 (
@@ -255,7 +283,7 @@ class Direction:
                     self.hidden_size,
                     self.padded,
                     d_state,
-                    d_state if run.hidden is None else run.hidden,
+                    d_hidden,
                     d_state if run.mask is None else run.mask,
                     run.mask is not None,
                     packing.n_sequences,
@@ -266,10 +294,11 @@ class Direction:
                     *share,
                     run.saved,
                     run.previous,
+                    run.d_factors,
                 )
             )
-        if packing.n_rows > FEW_ROWS or self.input_size % self.lanes > 0:
-            size = self.input_columns * self.padded_input
+        if self.narrow or packing.n_rows > FEW_ROWS or self.input_size % self.lanes > 0:
+            size = self.input_columns // self.per_element * self.padded_input
             run.input_panels = lease.exact(("input panels, backward", self.key), size, self.dtype)
         else:
             run.input_panels = self._nothing
@@ -290,9 +319,8 @@ class Direction:
 
     def packed_size(self, units: int) -> int:
         """Elements of what `pack` writes for that many units."""
-        by_unit = (
-            len(self.input_gates) * self.input_size + len(self.hidden_gates) * self.hidden_size + self.cell.n_slots
-        )
+        input_depth, hidden_depth = (-(-size // self.per_element) for size in (self.input_size, self.hidden_size))
+        by_unit = len(self.input_gates) * input_depth + len(self.hidden_gates) * hidden_depth + self.cell.n_slots
         return units * by_unit
 
     def pack(
@@ -300,11 +328,11 @@ class Direction:
     ) -> NDArray:
         """Write the weights of some units as the forward kernels want them: weight_ih, weight_hh, biases by slot.
 
-        Padding must be zero in `packed` before.
+        Padding must be zero in `packed` before. Returns it, as an array of pairs where products are of them.
         """
         pack_layer(
-            parameters[self.weight_ih],
-            parameters[self.weight_hh],
+            self._by_columns(parameters[self.weight_ih]),
+            self._by_columns(parameters[self.weight_hh]),
             parameters[self.bias_ih],
             parameters[self.bias_hh],
             self.input_gates,
@@ -316,7 +344,28 @@ class Direction:
             identity,
             packed,
         )
-        return packed
+        return packed.view(self.factor_dtype)
+
+    # A matrix of pairs is packed as if it were one of numbers, whose bits nobody looks at.
+    def _by_columns(self, weight: NDArray) -> NDArray:
+        """A weight whose rows will be summed over, as the factors of a product."""
+        if not self.narrow:
+            return weight
+        n_rows, depth = weight.shape[0], -(-weight.shape[1] // 2)
+        pairs = aligned_zeros(n_rows * depth + self.lanes, np.uint32)
+        pair_columns(weight, pairs)
+        return pairs[: n_rows * depth].view(np.float32).reshape(n_rows, depth)
+
+    def _pack_rows(self, weight: NDArray, gates: NDArray, column_begin: int, columns: int, panels: NDArray) -> NDArray:
+        """`pack_rows` of some columns of a weight, as the factors of a product. Returns the panels."""
+        padded, size = self.padded // self.per_element, -(-self.hidden_size // self.per_element)
+        if self.narrow:
+            n_rows, n_columns = len(weight) // self.hidden_size * size, weight.shape[1]
+            pairs = aligned_zeros(n_rows * n_columns + self.lanes, np.uint32)
+            pair_rows(weight, self.hidden_size, pairs)
+            weight = pairs[: n_rows * n_columns].view(np.float32).reshape(n_rows, n_columns)
+        pack_rows(weight, gates, size, padded, column_begin, columns, panels)
+        return panels.view(self.factor_dtype)
 
     def shares(self, packing: Packing, n_threads: int) -> list[Share]:
         """Divide the work of a pass among threads: by units if the weights are large, else by sequences."""
@@ -443,13 +492,12 @@ class Direction:
             panels = run.hidden_panels[share.unit_begin]
             if panels.size and share.unit_begin not in done:
                 done.add(share.unit_begin)
-                gates, units = self.hidden_gates, share.units
-                pack_rows(weight, gates, self.hidden_size, self.padded, share.unit_begin, units, panels)
+                self._pack_rows(weight, self.hidden_gates, share.unit_begin, share.units, panels)
             tasks.append(
                 partial(
                     self.kernels.backward,
                     weight,
-                    panels,
+                    panels.view(self.factor_dtype),
                     given,
                     d_final is not None,
                     self._no_matrix if d_last is None else d_last,
@@ -477,6 +525,7 @@ class Direction:
         assert inputs is not None
         hidden, hidden_pitch = run.read_by_product
         targets = [gradient[name] for name in (self.weight_ih, self.bias_ih, self.weight_hh, self.bias_hh)]
+        n_factors, n_sums = weight_gradient_scratch(self.lanes)
         # In whole tiles.
         total = self.cell.n_slots * self.hidden_size
         bounds = [min(total, -(-total * part // (parts * TILE_ROWS)) * TILE_ROWS) for part in range(parts)] + [total]
@@ -502,7 +551,8 @@ class Direction:
                 hidden_pitch,
                 targets[2],
                 targets[3],
-                lease.at_least(("sums",), weight_gradient_scratch(self.lanes), self.dtype),
+                self._factors(("factors of sums",), n_factors, lease),
+                lease.at_least(("sums",), n_sums, self.dtype),
             )
 
     def input_gradient_call(
@@ -516,11 +566,12 @@ class Direction:
         panels = run.input_panels
         assert panels is not None
         if panels.size:
-            pack_rows(weight, self.input_gates, self.hidden_size, self.padded, 0, self.padded_input, panels)
+            panels = self._pack_rows(weight, self.input_gates, 0, self.padded_input, panels)
 
         def call(begin: int, end: int, scratch: NDArray) -> None:
             input_gradient(
                 run.saved,
+                run.d_factors,
                 self.slots,
                 self.padded,
                 self.hidden_size,

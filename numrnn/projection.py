@@ -186,7 +186,7 @@ class ProjectedEmbedding:
                 0,
                 no_matrix,
                 unused_bias,
-                np.empty(weight_gradient_scratch(own.lanes), dtype=own.dtype),
+                *(np.empty(size, dtype=own.dtype) for size in weight_gradient_scratch(own.lanes)),
             )
 
         self._workers.divide(len(own.input_gates) * own.hidden_size, flops, weights, step=TILE_ROWS)
@@ -197,6 +197,7 @@ class ProjectedEmbedding:
 
         def embedded(begin: int, end: int) -> None:
             input_gradient(
+                sums,
                 sums,
                 columns,
                 padded,

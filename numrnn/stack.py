@@ -189,6 +189,7 @@ class RecurrentStack:
         recurrent_dropout: float = 0.0,
         residual: bool = False,
         dtype: DTypeLike = "float32",
+        products: str = "float32",
         workers: Workers | None = None,
     ) -> None:
         if cell not in CELLS:
@@ -201,6 +202,7 @@ class RecurrentStack:
         self.recurrent_dropout = recurrent_dropout
         self.residual = residual
         self.dtype = np.dtype(dtype)
+        self.products = products
         self.workers = Workers() if workers is None else workers
         self.n_states = self.cell.n_states
         self.output_size = self.hidden_sizes[-1] * self.n_directions
@@ -214,7 +216,8 @@ class RecurrentStack:
         size = input_size
         for layer, hidden_size in enumerate(self.hidden_sizes):
             reverses = (False, True)[: self.n_directions]
-            self._layers.append([Direction(cell, layer, r, size, hidden_size, self.dtype) for r in reverses])
+            form = size, hidden_size, self.dtype, products == "bfloat16"
+            self._layers.append([Direction(cell, layer, reverse, *form) for reverse in reverses])
             size = hidden_size * self.n_directions
 
     def without_input_weights(self) -> RecurrentStack:
@@ -231,6 +234,7 @@ class RecurrentStack:
             recurrent_dropout=self.recurrent_dropout,
             residual=self.residual,
             dtype=self.dtype,
+            products=self.products,
             workers=self.workers,
         )
 

@@ -52,13 +52,13 @@ class Problem:
         rows = (max(self.hidden_gates) + 1) * self.hidden_size
         shapes = ((rows, self.input_size), (rows,), (rows, self.hidden_size), (rows,))
         d_weight_ih, d_bias_ih, d_weight_hh, d_bias_hh = results = [np.ones(shape, self.dtype) for shape in shapes]
-        scratch = np.full(weight_gradient_scratch(self.lanes), np.nan, self.dtype)
+        scratch = [np.full(size, np.nan, self.dtype) for size in weight_gradient_scratch(self.lanes)]
         for begin, end in pairwise(bounds):
             weight_gradients(
                 self.d_z.reshape(-1), self.n_rows, 4 * self.padded, self.padded, self.hidden_size, begin, end,
                 np.arange(1024), self.input_gates, read_only(self.x), self.x_rows, self.input_size,
                 d_weight_ih, d_bias_ih, self.hidden_gates, read_only(self.h), self.padded, d_weight_hh, d_bias_hh,
-                scratch,
+                *scratch,
             )  # fmt: skip
         return results
 

@@ -63,9 +63,9 @@ def array_at(typingctx, address, size, dtype):
 
 @intrinsic
 def numbers_of(typingctx, weights):
-    """An array of numbers as it is; of one of bfloat16 (whole numbers of 16 bits) the memory as float32.
+    """An array of numbers as it is; of one of bfloat16, whole numbers of 16 bits or 32 (pairs), the memory as float32.
 
-    Two elements are one number then.
+    Two elements of 16 bits are one number then.
     """
     narrow = isinstance(weights.dtype, types.Integer)
     result = types.Array(types.float32, 1, "C") if narrow else weights
@@ -74,7 +74,8 @@ def numbers_of(typingctx, weights):
         if not narrow:
             return impl_ret_borrowed(context, builder, sig.return_type, args[0])
         array = make_array(weights)(context, builder, args[0])
-        size = builder.lshr(builder.extract_value(array.shape, 0), context.get_constant(types.intp, 1))
+        halved = context.get_constant(types.intp, 1 if weights.dtype.bitwidth == 16 else 0)
+        size = builder.lshr(builder.extract_value(array.shape, 0), halved)
         return _make_vector(context, builder, result, array.data, size)
 
     return result(weights), codegen

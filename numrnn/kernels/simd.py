@@ -44,10 +44,14 @@ __all__ = [
     "load_partial",
     "load_slots",
     "minimum",
+    "numbers_in",
     "power_of_two",
     "reciprocal_estimate",
     "store",
+    "store_factor",
+    "store_factor_slots",
     "store_partial",
+    "store_rows",
     "store_slots",
     "tile",
     "tile_few",
@@ -99,6 +103,7 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, _value_ir(fe_type))
 
 
+_INT16 = ir.IntType(16)
 _INT32 = ir.IntType(32)
 _INT64 = ir.IntType(64)
 
@@ -439,6 +444,104 @@ def store_slots(typingctx, array, index, stride, values):
     return types.void(array, types.intp, types.intp, values), codegen
 
 
+# --------------------------------------------------------------------------------------------- factors in bfloat16
+# A bfloat16 is the upper half of a float32. Products of them take them two at a time, as elements of uint32 arrays: the
+# number with the lower index of the sum in the lower half. So a matrix of pairs is a matrix of half the depth, which
+# lies in memory, and is packed, as one of float32.
+_HAS_BFLOAT16 = {"avx512bf16", "avx512vl"} <= CPU_FEATURES
+
+
+def _repeated(integers: ir.VectorType, number: int) -> ir.Constant:
+    return ir.Constant(integers, [number] * integers.count)
+
+
+def _narrow(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """A vector of float32 rounded to bfloat16, of two equally near ones to the even one: 16 bits each."""
+    count = value.type.count
+    halves = ir.VectorType(_INT16, count)
+    if _HAS_BFLOAT16 and count > 4:
+        return _call(builder, f"llvm.x86.avx512bf16.cvtneps2bf16.{32 * count}", halves, value)
+    integers = ir.VectorType(_INT32, count)
+    bits = builder.bitcast(value, integers)
+    upper = builder.lshr(bits, _repeated(integers, 16))
+    odd = builder.and_(upper, _repeated(integers, 1))
+    rounded = builder.lshr(builder.add(builder.add(bits, _repeated(integers, 0x7FFF)), odd), _repeated(integers, 16))
+    # NaN could overflow into another number; the highest bit of the fraction keeps it one.
+    no_number = builder.or_(upper, _repeated(integers, 0x40))
+    return builder.trunc(builder.select(builder.fcmp_unordered("uno", value, value), no_number, rounded), halves)
+
+
+def _multiply_add_pairs(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, total: ir.Value) -> ir.Value:
+    """total + the products of both pairs in every lane; a and b are vectors of int32."""
+    if _HAS_BFLOAT16:
+        bits = 32 * total.type.count
+        return _call(builder, f"llvm.x86.avx512bf16.dpbf16ps.{bits}", total.type, total, a, b)
+    shift, mask = _repeated(a.type, 16), _repeated(a.type, 0xFFFF0000)
+    for widen in (lambda both: builder.and_(both, mask), lambda both: builder.shl(both, shift)):
+        total = _fma(builder, *(builder.bitcast(widen(both), total.type) for both in (a, b)), total)
+    return total
+
+
+@intrinsic
+def numbers_in(typingctx, array):
+    """How many numbers one element of the array holds: 2 if it is one of pairs of bfloat16, else 1."""
+    count = 2 if isinstance(array.dtype, types.Integer) else 1
+
+    def codegen(context, builder, sig, args):
+        return context.get_constant(types.intp, count)
+
+    return types.intp(array), codegen
+
+
+@intrinsic
+def store_factor(typingctx, array, index, value):
+    """Write a vector as numbers index, index + 1, ... of an array, rounded if it is one of pairs; index is even."""
+    narrow = isinstance(array.dtype, types.Integer)
+
+    def codegen(context, builder, sig, args):
+        number = builder.lshr(args[1], _INT64(1)) if narrow else args[1]
+        kept = _narrow(builder, args[2]) if narrow else args[2]
+        _store(builder, kept, _pointer(context, builder, array, args[0], number))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), codegen
+
+
+@intrinsic
+def store_factor_slots(typingctx, array, index, stride, values):
+    """`store_factor` of a tuple of vectors, `stride` numbers apart."""
+    narrow = isinstance(array.dtype, types.Integer)
+
+    def codegen(context, builder, sig, args):
+        for i in range(values.count):
+            number = builder.add(args[1], builder.mul(args[2], _INT64(i)))
+            number = builder.lshr(number, _INT64(1)) if narrow else number
+            value = builder.extract_value(args[3], i)
+            kept = _narrow(builder, value) if narrow else value
+            _store(builder, kept, _pointer(context, builder, array, args[0], number))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, values), codegen
+
+
+@intrinsic
+def store_rows(typingctx, array, index, first, second):
+    """Write a vector to elements index, index + 1, ... of an array; of one of pairs, its numbers and the second one's."""
+    narrow = isinstance(array.dtype, types.Integer)
+
+    def codegen(context, builder, sig, args):
+        if not narrow:
+            _store(builder, args[2], _pointer(context, builder, array, args[0], args[1]))
+            return context.get_dummy_value()
+        integers = ir.VectorType(_INT32, args[2].type.count)
+        low, high = (builder.zext(_narrow(builder, value), integers) for value in args[2:])
+        pairs = builder.or_(low, builder.shl(high, _repeated(integers, 16)))
+        _store(builder, pairs, _pointer(context, builder, array, args[0], args[1]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, first, second), codegen
+
+
 @intrinsic
 def transpose(typingctx, source, source0, rows, row0, pitch, target, target0, target_pitch):
     """Transpose a square of as many rows and columns as a vector has lanes.
@@ -473,19 +576,22 @@ def transpose(typingctx, source, source0, rows, row0, pitch, target, target0, ta
 
 
 def _load_row(builder: ir.IRBuilder, begin: ir.Value, count: int, vector: ir.VectorType) -> list[ir.Value]:
-    """`count` vectors of one row of a panel, of numbers or, where `begin` points to whole numbers, of bfloat16."""
-    if not isinstance(begin.type.pointee, ir.IntType):
-        return [_load(builder, builder.gep(begin, [_INT64(i * vector.count)]), vector) for i in range(count)]
+    """`count` vectors of one row of a panel: of numbers, or of pairs of them, or, where `begin` points to whole numbers
+    of 16 bits, of bfloat16."""
+    element = begin.type.pointee
+    if element != _INT16:
+        kept = ir.VectorType(element, vector.count)
+        return [_load(builder, builder.gep(begin, [_INT64(i * vector.count)]), kept) for i in range(count)]
     # A bfloat16 is the upper half of a float32. Of each two vectors one has the even and one the odd elements: they are
     # widened where they are loaded, by a shift and a mask.
     integers = ir.VectorType(_INT32, vector.count)
-    shift, mask = (ir.Constant(integers, [number] * vector.count) for number in (16, 0xFFFF0000))
+    shift, mask = _repeated(integers, 16), _repeated(integers, 0xFFFF0000)
     found = []
     for i in range(0, count - 1, 2):
         both = _load(builder, builder.gep(begin, [_INT64(i * vector.count)]), integers)
         found += [builder.shl(both, shift), builder.and_(both, mask)]
     if count % 2:
-        halves = ir.VectorType(ir.IntType(16), vector.count)
+        halves = ir.VectorType(_INT16, vector.count)
         last = _load(builder, builder.gep(begin, [_INT64((count - 1) * vector.count)]), halves)
         found.append(builder.shl(builder.zext(last, integers), shift))
     return [builder.bitcast(bits, vector) for bits in found]
@@ -511,7 +617,7 @@ def _by_columns(builder, height, a, pitch):
 def _emit_tile(builder, height, width, left, b, b_pitch, depth, start, start_pitch, c, c_pitch, vector):
     """One tile of a product: `height` rows by `width` vectors of accumulators that never leave the registers.
 
-    left is what `_by_rows` or `_by_columns` returns; b has a pointer for every PANEL_VECTORS vectors of a row.
+    Both factors are of numbers, or both of pairs, of which depth is the number then. left is what `_by_rows` or `_by_columns` returns; b has a pointer for every PANEL_VECTORS vectors of a row.
     """
     column = [_INT64(i * vector.count) for i in range(width)]
     starts = [builder.gep(start, [builder.mul(start_pitch, _INT64(r))]) for r in range(height)]
@@ -528,8 +634,10 @@ def _emit_tile(builder, height, width, left, b, b_pitch, depth, start, start_pit
         b_vectors += _load_row(builder, builder.gep(panel, [builder.mul(k, b_pitch)]), n_vectors, vector)
     updated = []
     for r, element in enumerate(left(k)):
-        a_value = _splat(builder, builder.load(element), vector)
-        updated.append([_fma(builder, a_value, b_vectors[v], accumulators[r][v]) for v in range(width)])
+        a_number = builder.load(element)
+        a_value = _splat(builder, a_number, ir.VectorType(a_number.type, vector.count))
+        add = _multiply_add_pairs if a_number.type == _INT32 else _fma
+        updated.append([add(builder, a_value, b_vectors[v], accumulators[r][v]) for v in range(width)])
     k_next = builder.add(k, _INT64(1))
     k.add_incoming(_INT64(0), before)
     k.add_incoming(k_next, loop)
@@ -698,10 +806,14 @@ if config.DISABLE_JIT:
         load_partial,
         load_slots,
         minimum,
+        numbers_in,
         power_of_two,
         reciprocal_estimate,
         store,
+        store_factor,
+        store_factor_slots,
         store_partial,
+        store_rows,
         store_slots,
         tile,
         tile_few,

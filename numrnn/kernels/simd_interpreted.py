@@ -103,6 +103,47 @@ def reciprocal_estimate(x):
     return x.dtype.type(1) / x
 
 
+def _narrow(x):
+    """Rounded to bfloat16: whole numbers of 16 bits."""
+    bits = np.ascontiguousarray(x, dtype=np.float32).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    return np.where(np.isnan(x), (bits >> np.uint32(16)) | np.uint32(0x40), rounded).astype(np.uint16)
+
+
+def _numbers(pairs, axis):
+    """Both numbers of every pair of a matrix, one after the other along an axis; a matrix of numbers as it is."""
+    if pairs.dtype != np.uint32:
+        return pairs
+    both = [(pairs << np.uint32(16)).view(np.float32), (pairs & np.uint32(0xFFFF0000)).view(np.float32)]
+    shape = list(pairs.shape)
+    shape[axis] *= 2
+    return np.stack(both, axis=axis + 1).reshape(shape)
+
+
+def numbers_in(array):
+    return 2 if array.dtype.kind == "u" else 1
+
+
+def store_factor(array, index, value):
+    if array.dtype.kind == "f":
+        store(array, index, value)
+    else:
+        array[_span(array, index // 2, len(value) // 2)] = _narrow(value).view(np.uint32)
+
+
+def store_factor_slots(array, index, stride, values):
+    for i, value in enumerate(values):
+        store_factor(array, index + i * stride, value)
+
+
+def store_rows(array, index, first, second):
+    if array.dtype.kind == "f":
+        store(array, index, first)
+        return
+    pairs = _narrow(first).astype(np.uint32) | _narrow(second).astype(np.uint32) << np.uint32(16)
+    array[_span(array, index, len(first))] = pairs
+
+
 def transpose(source, source0, rows, row0, pitch, target, target0, target_pitch):
     count = lanes(source)
     square = [load(source, source0 + rows[row0 + r] * pitch) for r in range(count)]
@@ -115,7 +156,7 @@ def _panel(b, b0, pitch, depth, width, n_lanes):
     columns = width * n_lanes
     rows = np.array([b[_span(b, b0 + k * pitch, columns)] for k in range(depth)]).reshape(depth, columns)
     if b.dtype != np.uint16:
-        return rows
+        return _numbers(rows, 0)
     paired = width // 2 * 2 * n_lanes
     made = rows.astype(np.uint32) << np.uint32(16)
     made[:, :paired] = made[:, :paired].reshape(depth, -1, n_lanes, 2).swapaxes(2, 3).reshape(depth, paired)
@@ -126,7 +167,7 @@ def tile(height, width, a, a0, rows, row0, pitch, b, b0, depth, start, start0, s
     columns = width * lanes(c)
     factor = _panel(b, b0, columns, depth, width, lanes(c))
     for r in range(height):
-        left = a[_span(a, a0 + rows[row0 + r] * pitch, depth)]
+        left = _numbers(a[_span(a, a0 + rows[row0 + r] * pitch, depth)], 0)
         total = start[_span(start, start0 + r * start_pitch, columns)].astype(np.float64)
         with np.errstate(all="ignore"):
             c[_span(c, c0 + r * c_pitch, columns)] = total + left.astype(np.float64) @ factor
@@ -135,7 +176,7 @@ def tile(height, width, a, a0, rows, row0, pitch, b, b0, depth, start, start0, s
 def tile_transposed(height, width, a, a0, pitch, b, b0, depth, start, start0, start_pitch, c, c0, c_pitch):
     columns = width * lanes(c)
     factor = _panel(b, b0, columns, depth, width, lanes(c))
-    left = np.array([a[_span(a, a0 + k * pitch, height)] for k in range(depth)], dtype=np.float64).T.copy()
+    left = _numbers(np.array([a[_span(a, a0 + k * pitch, height)] for k in range(depth)]), 0).astype(np.float64).T
     for r in range(height):
         total = start[_span(start, start0 + r * start_pitch, columns)].astype(np.float64)
         with np.errstate(all="ignore"):
@@ -152,7 +193,7 @@ def tile_few(
     if first < width:
         factor = np.hstack([factor, _panel(b, b1, b_pitch, depth, width - first, lanes(c))])
     for r in range(height):
-        left = a[_span(a, a0 + rows[row0 + r] * pitch, depth)].astype(np.float64)
+        left = _numbers(a[_span(a, a0 + rows[row0 + r] * pitch, depth)], 0).astype(np.float64)
         total = start[_span(start, start0 + r * start_pitch, columns)].astype(np.float64)
         with np.errstate(all="ignore"):
             c[_span(c, c0 + r * c_pitch, columns)] = total + left @ factor

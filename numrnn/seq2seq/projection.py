@@ -169,8 +169,8 @@ class Projection:
         def rows(begin: int, end: int) -> None:
             scratch = np.empty(INPUT_ROWS * self.padded_input, dtype=self.dtype)
             input_gradient(
-                d_y, self.pitch, self.padded, self.size, begin, end, identity, self.blocks, parameters[self.weight],
-                panels, scratch, d_x.flat[d_x.first :], d_x.table, d_x.pitch, not add,
+                d_y, d_y, self.pitch, self.padded, self.size, begin, end, identity, self.blocks,
+                parameters[self.weight], panels, scratch, d_x.flat[d_x.first :], d_x.table, d_x.pitch, not add,
             )  # fmt: skip
 
         self.workers.divide(n_rows, self._flops(n_rows), rows)
@@ -183,11 +183,11 @@ class Projection:
         values = x.flat[x.first :]
 
         def outputs(begin: int, end: int) -> None:
-            scratch = np.empty(weight_gradient_scratch(self._lanes), dtype=self.dtype)
+            scratch = [np.empty(size, dtype=self.dtype) for size in weight_gradient_scratch(self._lanes)]
             weight_gradients(
                 d_y, n_rows, self.pitch, self.padded, self.size, begin, end, identity, self.blocks,
                 values, x.table, x.pitch, d_weight, d_bias,
-                self._no_blocks, values, 0, d_weight, d_bias, scratch,
+                self._no_blocks, values, 0, d_weight, d_bias, *scratch,
             )  # fmt: skip
 
         self.workers.divide(len(d_weight), self._flops(n_rows), outputs, step=TILE_ROWS)

@@ -17,8 +17,10 @@ from numrnn.kernels.simd import (
     lanes,
     load,
     load_partial,
+    numbers_in,
     store,
     store_partial,
+    store_rows,
     tile_transposed,
     zeros_like,
 )
@@ -34,39 +36,60 @@ _ROWS = 384
 _VECTORS = 32
 
 
-def weight_gradient_scratch(n_lanes: int) -> int:
-    """Elements of the scratch of `weight_gradients`: block, panel, and the tile at a ragged edge."""
+def weight_gradient_scratch(n_lanes: int) -> tuple[int, int]:
+    """Numbers in `factors` of `weight_gradients`, block and panel, and in its scratch."""
     width = PANEL_VECTORS * n_lanes
-    return _ROWS * (_VECTORS + 1) * n_lanes + _ROWS * width + TILE_ROWS * width
+    return _ROWS * (_VECTORS + 1) * n_lanes + _ROWS * width, max(TILE_ROWS * width, _VECTORS * n_lanes)
 
 
 @kernel
 def _add_products(
-    scratch, n_block, base, begin, end, padded, hidden_size, gates, slot_first, b, rows, first, b_pitch, gradient
+    factors,
+    n_block,
+    base,
+    begin,
+    end,
+    padded,
+    hidden_size,
+    gates,
+    slot_first,
+    b,
+    rows,
+    first,
+    b_pitch,
+    gradient,
+    scratch,
 ):
     """Add the products of some columns of d_z with some rows of B to a gradient.
 
-    scratch begins with a block of d_z, from its column `base` on; begin and end say which columns, padding among them,
+    factors begins with a block of d_z, from its column `base` on; begin and end say which columns, padding among them,
     belong to this product. gradient (n_gates * hidden_size, depth).
     """
+    per_element = numbers_in(factors)
     n_lanes = lanes(scratch)
     step = PANEL_VECTORS * n_lanes
     depth = gradient.shape[1]
     flat = gradient.reshape(-1)
     pitch = (_VECTORS + 1) * n_lanes
-    panel = _ROWS * pitch
-    edge = panel + _ROWS * step
+    panel = _ROWS // per_element * pitch
     for column in range(0, depth, step):
         width = min(step, depth - column)
         whole = width // n_lanes * n_lanes
         vectors = (width + n_lanes - 1) // n_lanes
         wide = vectors * n_lanes
-        for row in range(n_block):
+        for row in range(0, n_block, per_element):
             source = rows[first + row] * b_pitch + column
+            target = panel + row // per_element * wide
+            # What goes with it into a pair, if anything does.
+            partner = row + per_element - 1
+            other = rows[first + min(partner, n_block - 1)] * b_pitch + column
             for i in range(0, whole, n_lanes):
-                store(scratch, panel + row * wide + i, load(b, source + i))
+                value = load(b, source + i)
+                store_rows(factors, target + i, value, load(b, other + i) if partner < n_block else zeros_like(value))
             if whole < width:
-                store(scratch, panel + row * wide + whole, load_partial(b, source + whole, width - whole))
+                value = load_partial(b, source + whole, width - whole)
+                second = load_partial(b, other + whole, width - whole) if partner < n_block else zeros_like(value)
+                store_rows(factors, target + whole, value, second)
         # By way of scratch where the last columns are less than a vector.
         direct = whole == width
         c = flat if direct else scratch
@@ -79,22 +102,22 @@ def _add_products(
             target = (gates[slot - slot_first] * hidden_size + unit) * depth + column
             while at < stop:
                 height = height_of_tile(stop - at)
-                c0 = target if direct else edge
+                c0 = target if direct else 0
                 if not direct:
                     for r in range(height):
                         for i in range(0, whole, n_lanes):
-                            store(scratch, edge + r * wide + i, load(flat, target + r * depth + i))
+                            store(scratch, r * wide + i, load(flat, target + r * depth + i))
                         last = load_partial(flat, target + r * depth + whole, width - whole)
-                        store(scratch, edge + r * wide + whole, last)
+                        store(scratch, r * wide + whole, last)
                 tile_transposed(
                     height,
                     vectors,
-                    scratch,
+                    factors,
                     at - base,
                     pitch,
-                    scratch,
+                    factors,
                     panel,
-                    n_block,
+                    (n_block + per_element - 1) // per_element,
                     c,
                     c0,
                     c_pitch,
@@ -105,8 +128,8 @@ def _add_products(
                 if not direct:
                     for r in range(height):
                         for i in range(0, whole, n_lanes):
-                            store(flat, target + r * depth + i, load(scratch, edge + r * wide + i))
-                        last = load(scratch, edge + r * wide + whole)
+                            store(flat, target + r * depth + i, load(scratch, r * wide + i))
+                        last = load(scratch, r * wide + whole)
                         store_partial(flat, target + r * depth + whole, width - whole, last)
                 target += height * depth
                 at += height
@@ -134,12 +157,15 @@ def weight_gradients(
     hidden_pitch,
     d_weight_hh,
     d_bias_hh,
+    factors,
     scratch,
 ):
     """Add d_z.T @ x to the gradient of weight_ih, d_z.T @ h to that of weight_hh, sums over d_z to those of the biases.
 
     Pre-activations begin to end are done, counted slot after slot without padding. x is row value_rows[r] of values, h
     row r of hidden: what the recurrent product of packed row r has read. A bias gets the sums over `_ROWS` rows each.
+
+    factors, scratch too, is of numbers, or of pairs: then the factors are rounded to bfloat16.
     """
     if begin >= end:
         return
@@ -147,8 +173,8 @@ def weight_gradients(
     n_lanes = lanes(d_z)
     n_input = len(input_gates)
     hidden_first = slots // padded - len(hidden_gates)
+    per_element = numbers_in(factors)
     pitch = (_VECTORS + 1) * n_lanes
-    sums = _ROWS * (pitch + PANEL_VECTORS * n_lanes)
     # The same columns with padding.
     column_begin = begin + begin // hidden_size * (padded - hidden_size)
     column_end = end + (end - 1) // hidden_size * (padded - hidden_size)
@@ -157,26 +183,33 @@ def weight_gradients(
         for base in range(column_begin - column_begin % n_lanes, column_end, _VECTORS * n_lanes):
             own, stop = max(base, column_begin), min(base + _VECTORS * n_lanes, column_end)
             # A copy, whose rows do not compete for places in the cache as rows do that lie a power of two apart.
-            for row in range(n_block):
+            for i in range(0, stop - base, n_lanes):
+                store(scratch, i, zeros_like(load(scratch, i)))
+            for row in range(0, n_block, per_element):
                 source = (first + row) * slots + base
+                target = row // per_element * pitch
+                is_pair = per_element > 1 and row + 1 < n_block
                 for i in range(0, stop - base, n_lanes):
-                    store(scratch, row * pitch + i, load(d_z, source + i))
+                    value = load(d_z, source + i)
+                    total = load(scratch, i) + value
+                    second = zeros_like(value)
+                    if is_pair:
+                        second = load(d_z, source + slots + i)
+                        total = total + second
+                    store_rows(factors, target + i, value, second)
+                    store(scratch, i, total)
             for column in range(0, stop - base, n_lanes):
-                total = load(scratch, column)
-                for row in range(1, n_block):
-                    total = total + load(scratch, row * pitch + column)
-                store(scratch, sums, total)
                 for i in range(max(column, own - base), min(column + n_lanes, stop - base)):
                     slot = (base + i) // padded
                     unit = base + i - slot * padded
                     if unit < hidden_size:
                         if slot < n_input:
-                            d_bias_ih[input_gates[slot] * hidden_size + unit] += scratch[sums + i - column]
+                            d_bias_ih[input_gates[slot] * hidden_size + unit] += scratch[i]
                         if slot >= hidden_first:
                             gate = hidden_gates[slot - hidden_first]
-                            d_bias_hh[gate * hidden_size + unit] += scratch[sums + i - column]
+                            d_bias_hh[gate * hidden_size + unit] += scratch[i]
             _add_products(
-                scratch,
+                factors,
                 n_block,
                 base,
                 own,
@@ -190,9 +223,10 @@ def weight_gradients(
                 first,
                 value_pitch,
                 d_weight_ih,
+                scratch,
             )
             _add_products(
-                scratch,
+                factors,
                 n_block,
                 base,
                 max(own, hidden_first * padded),
@@ -206,6 +240,7 @@ def weight_gradients(
                 first,
                 hidden_pitch,
                 d_weight_hh,
+                scratch,
             )
     restore_subnormals(before)
 
@@ -213,6 +248,7 @@ def weight_gradients(
 @kernel
 def input_gradient(
     d_z,
+    factors,
     slots,
     padded,
     hidden_size,
@@ -230,12 +266,13 @@ def input_gradient(
 ):
     """d_input[d_rows[r]] = d_z[r] @ weight_ih for packed rows begin to end; added, unless is_first.
 
-    panels is weight_ih as `pack_rows` writes it, or empty: see `multiply_where_it_lies`. d_input is one-dimensional;
-    of each of its rows, d_pitch apart, as many elements are written as weight_ih has columns. scratch is for INPUT_ROWS
-    rows of a whole number of vectors.
+    panels is weight_ih as `pack_rows` writes it, or empty: see `multiply_where_it_lies`. factors is d_z, or d_z in
+    pairs if panels are. d_input is one-dimensional; of each of its rows, d_pitch apart, as many elements are written as
+    weight_ih has columns. scratch is for INPUT_ROWS rows of a whole number of vectors.
     """
     before = flush_subnormals()
-    n_lanes = lanes(d_z)
+    n_lanes = lanes(scratch)
+    per_element = numbers_in(factors)
     depth = weight.shape[1]
     wide = (depth + n_lanes - 1) // n_lanes * n_lanes
     whole = depth // n_lanes * n_lanes
@@ -251,15 +288,15 @@ def input_gradient(
                     store(scratch, row * wide + i, load_partial(d_input, target + i, min(n_lanes, depth - i)))
         if len(panels) > 0:
             multiply(
-                constant(d_z),
-                first * slots,
+                constant(factors),
+                first * slots // per_element,
                 identity,
                 ZERO,
                 n_rows,
-                slots,
+                slots // per_element,
                 panels,
                 ZERO,
-                len(gates) * padded,
+                len(gates) * padded // per_element,
                 wide,
                 scratch,
                 ZERO,

@@ -375,7 +375,7 @@ def pack_layer(
     Where a slot has both biases, they are summed. Padding is not written, as in `pack_columns`.
     """
     hidden = len(input_gates) * units * weight_ih.shape[1]
-    bias = hidden + len(hidden_gates) * units * hidden_size
+    bias = hidden + len(hidden_gates) * units * weight_hh.shape[1]
     pack_columns(weight_ih, input_gates, hidden_size, unit_begin, units, identity, packed[:hidden])
     pack_columns(weight_hh, hidden_gates, hidden_size, unit_begin, units, identity, packed[hidden:bias])
     hidden_first = n_slots - len(hidden_gates)

@@ -9,6 +9,9 @@ Sizes: units are padded to a whole number of vectors (`padded`); a row of slots 
 after slot. States are kept in place: `state` (n_states, n_sequences, padded) holds the newest state of every sequence,
 so that a sequence which has ended keeps its last state and one which has not begun (in the reverse direction) its
 first.
+
+The factors of products are numbers, or pairs of bfloat16 (see `simd`) where weights are pairs; sums, states and all
+that is kept are numbers in any case.
 """
 
 # mypy: disable-error-code="no-untyped-def, misc, operator"
@@ -20,6 +23,7 @@ from numrnn.kernels.barrier import meet
 from numrnn.kernels.cpu.matmul import multiply, multiply_where_it_lies
 from numrnn.kernels.equations import CELLS, Cell
 from numrnn.kernels.jit import ZERO, inline, specialize
+from numrnn.kernels.memory import numbers_of
 from numrnn.kernels.simd import (
     constant,
     fma,
@@ -27,7 +31,10 @@ from numrnn.kernels.simd import (
     load,
     load_partial,
     load_slots,
+    numbers_in,
     store,
+    store_factor,
+    store_factor_slots,
     store_partial,
     store_slots,
     zeros_like,
@@ -104,6 +111,7 @@ def forward(
     previous,
     previous_hidden,
     training,
+    factors,
 ):
     """Walk sequences begin to end through all time steps.
 
@@ -119,8 +127,13 @@ def forward(
 
     The recurrent product reads hidden, which is state itself or, if has_mask, h * mask (n_sequences, padded), kept
     there from step to step; then, if training, previous_hidden (n_rows, padded) receives what the product read.
+
+    Where weights are pairs, hidden is an array of pairs of its own in any case, and factors is scratch for the rows of
+    chunk_rows: their values as pairs, each row a whole number of vectors of numbers.
     """
     before = flush_subnormals()
+    per_element = numbers_in(weights)
+    numbers = numbers_of(weights)
     n_lanes = lanes(state)
     slots = N_SLOTS * units
     state_pitch = n_sequences * padded
@@ -128,13 +141,18 @@ def forward(
     input_columns = N_INPUT_GATES * units
     hidden_columns = N_HIDDEN_GATES * units
     hidden_first = slots - hidden_columns
-    hidden_panels = input_columns * input_size
-    bias = hidden_panels + hidden_columns * hidden_size
+    input_depth = (input_size + per_element - 1) // per_element
+    hidden_depth = (hidden_size + per_element - 1) // per_element
+    hidden_panels = input_columns * input_depth
+    bias = hidden_panels + hidden_columns * hidden_depth
     _read_states(initial, has_initial, order, begin, end, unit_begin, units, hidden_size, padded, state, state_pitch)
-    if has_mask:
+    if has_mask or per_element > 1:
         for n in range(begin, end):
             for at in range(n * padded + unit_begin, n * padded + unit_begin + units, n_lanes):
-                store(hidden, at, load(state, at) * load(mask, at))
+                h = load(state, at)
+                if has_mask:
+                    h = h * load(mask, at)
+                store_factor(hidden, at, h)
     read = constant(hidden)
     meetings = 0
     if n_threads > 1:
@@ -156,7 +174,34 @@ def forward(
                     chunk_rows[n_rows + i] = value_rows[first + begin + i]
                 n_rows += alive
             chunk_end += 1
-        if input_size > 0:
+        if input_size > 0 and per_element > 1:
+            wide = (input_size + n_lanes - 1) // n_lanes * n_lanes
+            for row in range(n_rows):
+                source, target = chunk_rows[row] * value_pitch, row * wide
+                for i in range(0, input_size - n_lanes + 1, n_lanes):
+                    store_factor(factors, target + i, load(values, source + i))
+                whole = input_size // n_lanes * n_lanes
+                if whole < input_size:
+                    store_factor(factors, target + whole, load_partial(values, source + whole, input_size - whole))
+            multiply(
+                constant(factors),
+                ZERO,
+                identity,
+                ZERO,
+                n_rows,
+                wide // per_element,
+                weights,
+                ZERO,
+                input_depth,
+                input_columns,
+                numbers,
+                bias,
+                ZERO,
+                z,
+                ZERO,
+                slots,
+            )
+        elif input_size > 0:
             multiply(
                 values,
                 ZERO,
@@ -164,11 +209,11 @@ def forward(
                 ZERO,
                 n_rows,
                 value_pitch,
-                weights,
+                numbers,
                 ZERO,
                 input_size,
                 input_columns,
-                weights,
+                numbers,
                 bias,
                 ZERO,
                 z,
@@ -185,7 +230,7 @@ def forward(
                         store(z, target + own, load(values, source + slot * padded + own))
         for row in range(n_rows):
             for column in range(input_columns, slots, n_lanes):
-                store(z, row * slots + column, load(weights, bias + column))
+                store(z, row * slots + column, load(numbers, bias + column))
 
         row = 0
         for s in range(done, chunk_end):
@@ -201,10 +246,10 @@ def forward(
                 identity,
                 begin,
                 alive,
-                padded,
+                padded // per_element,
                 weights,
                 hidden_panels,
-                hidden_size,
+                hidden_depth,
                 hidden_columns,
                 z,
                 at + hidden_first,
@@ -232,10 +277,14 @@ def forward(
                     if training:
                         store_slots(saved, packed * N_SLOTS * padded + unit, padded, gates)
                         store_slots(previous, packed * N_STATES * padded + unit, padded, old)
+                    h = new[0]
                     if has_mask:
+                        kept = load(mask, state_row + unit)
                         if training:
-                            store(previous_hidden, packed * padded + unit, load(hidden, state_row + unit))
-                        store(hidden, state_row + unit, new[0] * load(mask, state_row + unit))
+                            store(previous_hidden, packed * padded + unit, old[0] * kept)
+                        h = h * kept
+                    if has_mask or per_element > 1:
+                        store_factor(hidden, state_row + unit, h)
                     if has_output:
                         if unit + n_lanes <= hidden_size:
                             store(output, out + unit, new[0])
@@ -285,6 +334,7 @@ def backward(
     n_threads,
     saved,
     previous,
+    factors,
 ):
     """Walk sequences begin to end back through all time steps.
 
@@ -295,15 +345,19 @@ def backward(
     (n_sequences, ...) from output_column on is added for the hidden state if has_last; those of the initial states are
     written to d_initial[:, place]. d_state (n_states, n_sequences, padded) is scratch. If has_mask, the recurrent
     product read h * mask (n_sequences, padded); then d_hidden is scratch of the shape of mask.
+
+    The recurrent product reads the gradients of the pre-activations from factors, of the shape of saved: that array
+    itself, or where hidden_panels are pairs one of pairs, which it writes.
     """
     before = flush_subnormals()
+    per_element = numbers_in(factors)
     n_lanes = lanes(d_state)
     slots = N_SLOTS * padded
     state_pitch = n_sequences * padded
     hidden_columns = N_HIDDEN_GATES * padded
     hidden_first = slots - hidden_columns
     n_steps = len(offsets) - 1
-    d_z = constant(saved)
+    d_z = constant(factors)
     # Where there is no mask the product is added in place.
     target = d_hidden if has_mask else d_state
     # Of the states nobody reads the units of others.
@@ -338,6 +392,8 @@ def backward(
                 d_new = load_slots(d_state, state_row + unit, state_pitch, N_STATES)
                 d_gates, d_old = adjoint(gates, old, d_new)
                 store_slots(saved, packed * slots + unit, padded, d_gates)
+                if per_element > 1:
+                    store_factor_slots(factors, packed * slots + unit, padded, d_gates)
                 store_slots(d_state, state_row + unit, state_pitch, d_old)
         if n_threads > 1:
             # The product takes the gradients of all units.
@@ -352,14 +408,14 @@ def backward(
         if len(hidden_panels) > 0:
             multiply(
                 d_z,
-                d_z0,
+                d_z0 // per_element,
                 identity,
                 ZERO,
                 alive,
-                slots,
+                slots // per_element,
                 hidden_panels,
                 ZERO,
-                hidden_columns,
+                hidden_columns // per_element,
                 units,
                 target,
                 corner,
@@ -370,7 +426,7 @@ def backward(
             )
         else:
             multiply_where_it_lies(
-                d_z,
+                constant(saved),
                 d_z0,
                 identity,
                 alive,
