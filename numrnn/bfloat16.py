@@ -1,8 +1,9 @@
-"""Weights of half the size: bfloat16, the upper halves of float32 numbers.
+"""Numbers of half the size: bfloat16, the upper halves of float32 numbers.
 
-A bfloat16 has the sign, the exponent and seven bits of the fraction of a float32, and becomes one again by a shift. A
-network in bfloat16 is the float32 network whose weight matrices have been rounded: inputs, states, biases, tables of
-embeddings and all sums stay float32.
+A bfloat16 has the sign, the exponent and seven bits of the fraction of a float32, and becomes one again by a shift. It
+serves in two ways. Weights of compiled steps: a network in bfloat16 is the float32 network whose weight matrices have
+been rounded; inputs, states, biases, tables of embeddings and all sums stay float32. And factors of the products of
+whole sequences, weights or not, which are rounded on their way into a product: see `simd`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,17 @@ from numrnn.kernels.stream_layout import (
     StreamParameters,
 )
 
-__all__ = ["check_weights", "in_bfloat16", "round_to_bfloat16", "with_rounded_matrices"]
+__all__ = ["check_matmul_precision", "check_weights", "in_bfloat16", "round_to_bfloat16", "with_rounded_matrices"]
+
+
+def check_matmul_precision(precision: Any, dtype: Any) -> None:
+    """Raise ValueError unless the argument `matmul_precision` is None, or "bfloat16" for float32."""
+    if precision is None:
+        return
+    if not isinstance(precision, str) or precision != "bfloat16":
+        raise ValueError(f"matmul_precision must be None (that of the type) or 'bfloat16', got {precision!r}")
+    if np.dtype(dtype) != np.float32:
+        raise ValueError(f"matmul_precision='bfloat16' is for dtype='float32', got {np.dtype(dtype).name!r}")
 
 
 def check_weights(weights: Any, dtype: Any) -> bool:

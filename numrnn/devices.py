@@ -33,20 +33,28 @@ WORTH_A_DEVICE: dict[str, float] = {work: float(_RULE[work]) for work in ("train
 _readers: WeakKeyDictionary[Network | EncoderDecoder, Any] = WeakKeyDictionary()
 
 
-def check_device(device: str) -> None:
+def check_device(device: str, matmul_precision: str | None = None) -> None:
     """See that "cuda" can be had, before any work is done.
 
     Parameters
     ----------
     device : {"cpu", "cuda", "auto"}
+    matmul_precision : {None, "bfloat16"}, default=None
 
     Raises
     ------
     RuntimeError
         If it cannot.
+    ValueError
+        If it is asked for a precision that is one of the CPU.
     """
     if device != "cuda":
         return
+    if matmul_precision is not None:
+        raise ValueError(
+            f"matmul_precision={matmul_precision!r} is for the CPU, got device='cuda': there the environment variable "
+            "NUMRNN_CUDA_PRODUCTS says how large products are computed"
+        )
     problem = _why_unavailable()
     if problem is not None:
         from numrnn.kernels.cuda.availability import refusal
@@ -73,7 +81,10 @@ def engine_of(
     RuntimeError
         As `check_device`.
     """
-    check_device(device)
+    precision = _precision_of(network)
+    check_device(device, precision)
+    if device == "auto" and precision is not None:
+        device = "cpu"
     if device == "auto":
         at_once = len(lengths) if solver == "lbfgs" else min(batch_size, len(lengths))
         n_steps = float(np.mean(lengths)) * at_once if len(lengths) else 0.0
@@ -100,7 +111,10 @@ def reader_of(device: str, network: Network | EncoderDecoder, sequences: Sequenc
     RuntimeError
         As `check_device`.
     """
-    check_device(device)
+    precision = _precision_of(network)
+    check_device(device, precision)
+    if device == "auto" and precision is not None:
+        device = "cpu"
     if device == "auto":
         sides = sequences if isinstance(sequences, PairBatch) else (sequences,)
         n_steps = float(sum(side.n_steps for side in sides))
@@ -113,6 +127,11 @@ def reader_of(device: str, network: Network | EncoderDecoder, sequences: Sequenc
         reader = _readers[network] = _reader_of(network.with_dtype(network.dtype))
     reader.take(network.parameters.flat)
     return reader
+
+
+def _precision_of(network: Network | EncoderDecoder) -> str | None:
+    """What is asked of its products, beside their type."""
+    return network.matmul_precision if isinstance(network, Network) else None
 
 
 def _reader_of(network: Network | EncoderDecoder) -> Any:

@@ -231,7 +231,8 @@ class Direction:
             scratch_rows = _SCRATCH_BYTES // (slots * self.dtype.itemsize)
             rows = int(packing.lengths[share.begin : share.end].sum())
             capacity = max(share.end - share.begin, min(scratch_rows, rows))
-            inputs = self._factors(("input factors",), capacity * self.padded_input, lease) if self.narrow else run.state
+            n_factors = capacity * self.padded_input
+            inputs = self._factors(("input factors",), n_factors, lease) if self.narrow else run.state
             run.forward_arguments.append(
                 (
                     self.input_size,
@@ -317,22 +318,30 @@ class Direction:
         recurrent_dropout.apply(masks.reshape(-1), packing.n_sequences, self.padded, self.padded, self.mask_stream)
         np.take(masks, packing.order, axis=0, out=run.mask.reshape(masks.shape))
 
-    def packed_size(self, units: int) -> int:
+    def packed_size(self, units: int, narrow: bool = False) -> int:
         """Elements of what `pack` writes for that many units."""
-        input_depth, hidden_depth = (-(-size // self.per_element) for size in (self.input_size, self.hidden_size))
+        per_element = 2 if narrow else 1
+        input_depth, hidden_depth = (-(-size // per_element) for size in (self.input_size, self.hidden_size))
         by_unit = len(self.input_gates) * input_depth + len(self.hidden_gates) * hidden_depth + self.cell.n_slots
         return units * by_unit
 
     def pack(
-        self, parameters: Mapping[str, NDArray], unit_begin: int, units: int, identity: NDArray, packed: NDArray
+        self,
+        parameters: Mapping[str, NDArray],
+        unit_begin: int,
+        units: int,
+        identity: NDArray,
+        packed: NDArray,
+        narrow: bool = False,
     ) -> NDArray:
         """Write the weights of some units as the forward kernels want them: weight_ih, weight_hh, biases by slot.
 
-        Padding must be zero in `packed` before. Returns it, as an array of pairs where products are of them.
+        Padding must be zero in `packed` before. Returns it, as an array of pairs if they are to be `narrow`.
         """
+        weight_ih, weight_hh = parameters[self.weight_ih], parameters[self.weight_hh]
         pack_layer(
-            self._by_columns(parameters[self.weight_ih]),
-            self._by_columns(parameters[self.weight_hh]),
+            self._in_pairs(weight_ih) if narrow else weight_ih,
+            self._in_pairs(weight_hh) if narrow else weight_hh,
             parameters[self.bias_ih],
             parameters[self.bias_hh],
             self.input_gates,
@@ -344,13 +353,11 @@ class Direction:
             identity,
             packed,
         )
-        return packed.view(self.factor_dtype)
+        return packed.view(np.uint32) if narrow else packed
 
     # A matrix of pairs is packed as if it were one of numbers, whose bits nobody looks at.
-    def _by_columns(self, weight: NDArray) -> NDArray:
-        """A weight whose rows will be summed over, as the factors of a product."""
-        if not self.narrow:
-            return weight
+    def _in_pairs(self, weight: NDArray) -> NDArray:
+        """A weight in pairs of neighbours of a row."""
         n_rows, depth = weight.shape[0], -(-weight.shape[1] // 2)
         pairs = aligned_zeros(n_rows * depth + self.lanes, np.uint32)
         pair_columns(weight, pairs)
@@ -371,7 +378,7 @@ class Direction:
         """Divide the work of a pass among threads: by units if the weights are large, else by sequences."""
         if n_threads > 1:
             vectors = self.padded // self.lanes
-            weights = self.packed_size(self.padded) * self.dtype.itemsize
+            weights = self.packed_size(self.padded, self.narrow) * self.dtype.itemsize
             if vectors >= n_threads and weights >= _LARGE_WEIGHTS and COMPILED:
                 bounds = [vectors * i // n_threads * self.lanes for i in range(n_threads + 1)]
                 counter = np.zeros(1, dtype=np.int64)

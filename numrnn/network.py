@@ -93,6 +93,8 @@ class Network:
     n_samples : int or None, default=None
         Train with a sampled softmax: outputs drawn for a minibatch, see `OutputSampler`. For the cross-entropy.
     dtype : {"float32", "float64"}, default="float32"
+    matmul_precision : {None, "bfloat16"}, default=None
+        Of the recurrent layers on the CPU, see `RecurrentStack`. Can be set to the other at any time.
     workers : Workers or None, default=None
         Threads for the recurrent layers.
 
@@ -140,6 +142,7 @@ class Network:
         tied_weights: bool = False,
         n_samples: int | None = None,
         dtype: DTypeLike = "float32",
+        matmul_precision: str | None = None,
         workers: Workers | None = None,
     ) -> None:
         if loss not in LOSS_NAMES:
@@ -207,6 +210,7 @@ class Network:
             embeddings=self.embeddings,
             convolutions=self.convolutions,
             dtype=self.dtype,
+            matmul_precision=matmul_precision,
             workers=threads,
         )
         self.stack = self.trunk.stack
@@ -241,6 +245,15 @@ class Network:
         self._bytes_per_whole_step = self.dtype.itemsize * (outputs + stages)
 
     @property
+    def matmul_precision(self) -> str | None:
+        """See the parameter."""
+        return self.trunk.matmul_precision
+
+    @matmul_precision.setter
+    def matmul_precision(self, precision: str | None) -> None:
+        self.trunk.matmul_precision = precision
+
+    @property
     def uses_random_numbers(self) -> bool:
         """Whether training needs random numbers: for dropout, or for a sampled softmax."""
         dropout = max(self.dropout, self.recurrent_dropout, self.input_dropout, self.output_dropout)
@@ -272,6 +285,7 @@ class Network:
             "tied_weights": self.tied_weights,
             "n_samples": self.n_samples,
             "dtype": self.dtype.name,
+            "matmul_precision": self.matmul_precision,
             "workers": self.workers,
         }
 
@@ -284,8 +298,8 @@ class Network:
         self.parameters.flat[:] = flat
 
     def with_dtype(self, dtype: DTypeLike) -> Network:
-        """A network of the same form and parameter values in another floating-point type."""
-        other = Network(**{**self._form(), "dtype": dtype})
+        """A network of the same form and parameter values in another floating-point type, and products in it."""
+        other = Network(**{**self._form(), "dtype": dtype, "matmul_precision": None})
         other.parameters.flat[:] = self.parameters.flat
         return other
 

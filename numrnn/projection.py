@@ -71,6 +71,15 @@ class ProjectedEmbedding:
         self._identity = np.arange(512, dtype=np.int64)
         self._buffers = Buffers()
 
+    @property
+    def matmul_precision(self) -> str | None:
+        """Of the layers, see `RecurrentStack`; the table is made in that of its type."""
+        return self._stack.matmul_precision
+
+    @matmul_precision.setter
+    def matmul_precision(self, precision: str | None) -> None:
+        self._stack.matmul_precision = precision
+
     def forward(
         self, parameters: Mapping[str, NDArray], sequences: Sequences, *, training: bool, **options: Any
     ) -> ProjectedPass | None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from numrnn.bfloat16 import check_matmul_precision
 from numrnn.buffers import Buffers, Lease, aligned_zeros, read_only
 from numrnn.direction import Direction, DirectionPass, Dropout, Rows
 from numrnn.kernels.cpu.gradients import INPUT_ROWS
@@ -174,6 +175,9 @@ class RecurrentStack:
         Whether the input of a layer, as the layer sees it, is added to its output, wherever the two are of one size and
         the layer is not the first. Final states are those of the cells; pooling sees the sums.
     dtype : {"float32", "float64"}, default="float32"
+    matmul_precision : {None, "bfloat16"}, default=None
+        "bfloat16" rounds the factors of all products to it; sums, states and whatever is kept stay float32. Not those
+        of `advance`. Can be set to the other at any time.
     workers : Workers, default=None
         The threads to use. None makes a pool over all processors.
     """
@@ -189,7 +193,7 @@ class RecurrentStack:
         recurrent_dropout: float = 0.0,
         residual: bool = False,
         dtype: DTypeLike = "float32",
-        products: str = "float32",
+        matmul_precision: str | None = None,
         workers: Workers | None = None,
     ) -> None:
         if cell not in CELLS:
@@ -202,23 +206,42 @@ class RecurrentStack:
         self.recurrent_dropout = recurrent_dropout
         self.residual = residual
         self.dtype = np.dtype(dtype)
-        self.products = products
         self.workers = Workers() if workers is None else workers
         self.n_states = self.cell.n_states
         self.output_size = self.hidden_sizes[-1] * self.n_directions
         self._is_uniform = len(set(self.hidden_sizes)) == 1
+        check_matmul_precision(matmul_precision, self.dtype)
+        self._matmul_precision = matmul_precision
         self._buffers = Buffers()
         # What the plan of the last pass was for.
         self._last_key: tuple[Any, ...] = ()
         self._workspaces: list[NDArray] = []
         self._identity = np.arange(256, dtype=np.int64)
-        self._layers: list[list[Direction]] = []
-        size = input_size
+        self._layers = self._make_layers()
+
+    def _make_layers(self) -> list[list[Direction]]:
+        layers: list[list[Direction]] = []
+        size = self.input_size
         for layer, hidden_size in enumerate(self.hidden_sizes):
             reverses = (False, True)[: self.n_directions]
-            form = size, hidden_size, self.dtype, products == "bfloat16"
-            self._layers.append([Direction(cell, layer, reverse, *form) for reverse in reverses])
+            form = size, hidden_size, self.dtype, self._matmul_precision == "bfloat16"
+            layers.append([Direction(self.cell.name, layer, reverse, *form) for reverse in reverses])
             size = hidden_size * self.n_directions
+        return layers
+
+    @property
+    def matmul_precision(self) -> str | None:
+        """See the parameter."""
+        return self._matmul_precision
+
+    @matmul_precision.setter
+    def matmul_precision(self, precision: str | None) -> None:
+        if precision != self._matmul_precision:
+            check_matmul_precision(precision, self.dtype)
+            self._matmul_precision = precision
+            # Plans know their directions, and `Lease.exact` what lies in the padding.
+            self._buffers = Buffers()
+            self._layers = self._make_layers()
 
     def without_input_weights(self) -> RecurrentStack:
         """The same layers, but the first one is given the pre-activations that its input would make.
@@ -234,7 +257,7 @@ class RecurrentStack:
             recurrent_dropout=self.recurrent_dropout,
             residual=self.residual,
             dtype=self.dtype,
-            products=self.products,
+            matmul_precision=self.matmul_precision,
             workers=self.workers,
         )
 
@@ -536,9 +559,9 @@ class RecurrentStack:
             workspace = aligned_zeros(needed, self.dtype)
         if workspace.size < needed:
             workspace = aligned_zeros(needed, self.dtype)
-        weights = packed.whole.get(layer)
+        weights = packed.of_steps.get(layer)
         if weights is None:
-            weights = packed.whole[layer] = packed.of(direction, 0, direction.padded)
+            weights = packed.of_steps[layer] = packed.of(direction, 0, direction.padded, narrow=False)
         finite = direction.kernels.advance(
             x, states, place, weights, workspace, self._identity, direction.padded, results
         )
@@ -733,17 +756,19 @@ class PackedWeights:
         self._parameters = parameters
         self._lease = lease
         self._made: dict[tuple, NDArray] = {}
-        # All units of a layer in one direction, by its number.
+        # All units of a layer in one direction, by its number: for `infer`, and for `advance`.
         self.whole: dict[int, NDArray] = {}
+        self.of_steps: dict[int, NDArray] = {}
 
-    def of(self, direction: Direction, unit_begin: int, units: int) -> NDArray:
-        """The weights of some units of a direction."""
-        key = ("packed", direction.key, unit_begin, units)
+    def of(self, direction: Direction, unit_begin: int, units: int, narrow: bool | None = None) -> NDArray:
+        """The weights of some units of a direction; None is in the precision of its products."""
+        narrow = direction.narrow if narrow is None else narrow
+        key = ("packed", direction.key, unit_begin, units, narrow)
         weights = self._made.get(key)
         if weights is None:
-            size, dtype = direction.packed_size(units), direction.dtype
+            size, dtype = direction.packed_size(units, narrow), direction.dtype
             memory = aligned_zeros(size, dtype) if self._lease is None else self._lease.exact(key, size, dtype)
-            weights = direction.pack(self._parameters, unit_begin, units, self._stack._rows(0), memory)
+            weights = direction.pack(self._parameters, unit_begin, units, self._stack._rows(0), memory, narrow)
             self._made[key] = weights
         return weights
 

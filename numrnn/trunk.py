@@ -95,6 +95,17 @@ class Trunk:
         return self.stack.output_size
 
     @property
+    def matmul_precision(self) -> str | None:
+        """Of the recurrent layers, see `RecurrentStack`."""
+        return self.stack.matmul_precision
+
+    @matmul_precision.setter
+    def matmul_precision(self, precision: str | None) -> None:
+        self.stack.matmul_precision = precision
+        if self._projection is not None:
+            self._projection.matmul_precision = precision
+
+    @property
     def uses_dropout(self) -> bool:
         """Whether a pass in training is another one than in inference."""
         stack = self.stack
@@ -284,6 +295,7 @@ def build_trunk(
     embeddings: Sequence[tuple[int, int, int]],
     convolutions: Sequence[Mapping[str, Any]],
     dtype: np.dtype,
+    matmul_precision: str | None = None,
     workers: Workers,
 ) -> Trunk:
     """The trunk of a network of that form; the arguments are those of `Network`."""
@@ -304,6 +316,7 @@ def build_trunk(
         recurrent_dropout=recurrent_dropout,
         residual=residual,
         dtype=dtype.name,
+        matmul_precision=matmul_precision,
         workers=workers,
     )
     attention: AttentionPooling | None = None

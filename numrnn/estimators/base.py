@@ -21,6 +21,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOp
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from numrnn.bfloat16 import check_matmul_precision
 from numrnn.devices import check_device, engine_of, reader_of
 from numrnn.estimators.categorical import (
     Embeddings,
@@ -150,6 +151,7 @@ class RecurrentEstimator(
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64})],
+        "matmul_precision": [StrOptions({"bfloat16"}), None],
         "device": [StrOptions({"cpu", "cuda", "auto"})],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
@@ -186,6 +188,7 @@ class RecurrentEstimator(
     warm_start: bool = False
     random_state: int | np.random.RandomState | None = None
     dtype: Any = "float32"
+    matmul_precision: str | None = None
     device: str = "cpu"
     n_jobs: int | None = None
     verbose: bool = False
@@ -371,6 +374,7 @@ class RecurrentEstimator(
         n_samples = len(sequences)
         batch_size = automatic_batch_size(n_samples) if isinstance(self.batch_size, str) else int(self.batch_size)
         state = self._state
+        self._network.matmul_precision = self.matmul_precision
         engine = engine_of(self.device, self._network, sequences.lengths, batch_size, self.solver)
         self.device_ = engine.device_name
         with leaving_results(self, incremental=incremental):
@@ -424,7 +428,8 @@ class RecurrentEstimator(
                     f"The '{parameter}' parameter of {name} must be None, a positive integer or a sequence of them. "
                     f"Got {value!r} instead."
                 )
-        check_device(self.device)
+        check_device(self.device, self.matmul_precision)
+        check_matmul_precision(self.matmul_precision, self.dtype)
 
     def _build_network(self) -> Network:
         return network_from(
@@ -441,6 +446,7 @@ class RecurrentEstimator(
                 "embeddings": self._embeddings,
                 "convolutions": convolution_settings(self),
                 "dtype": np.dtype(self.dtype).name,
+                "matmul_precision": self.matmul_precision,
                 **self._readout_settings(),
             },
             self.n_jobs,
@@ -517,7 +523,12 @@ class RecurrentEstimator(
 
     def _outputs(self, sequences: Sequences) -> NDArray[np.float64]:
         """Raw outputs of the network, in rows: one for each sequence, or for each time step."""
-        return reader_of(self.device, self._network, sequences).outputs(sequences).astype(np.float64)
+        return self._reader(sequences).outputs(sequences).astype(np.float64)
+
+    def _reader(self, sequences: Sequences) -> Any:
+        """What computes outputs and features of these sequences, as `device` and `matmul_precision` are now."""
+        self._network.matmul_precision = self.matmul_precision
+        return reader_of(self.device, self._network, sequences)
 
     def _in_form_of(self, X: Any, sequences: Sequences, rows: NDArray) -> Any:
         """Rows as they are if they belong to sequences; those of time steps in a container like that of X."""
@@ -540,7 +551,7 @@ class RecurrentEstimator(
             (n_timesteps_i, hidden_layer_sizes[-1]) if X is a list.
         """
         sequences = self._sequences(X)
-        features = reader_of(self.device, self._network, sequences).features(sequences)
+        features = self._reader(sequences).features(sequences)
         return self._in_form_of(X, sequences, features)
 
     @property

@@ -16,7 +16,6 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 
-from numrnn.devices import reader_of
 from numrnn.estimators.base import Prepared, RecurrentEstimator, only_stochastic
 from numrnn.estimators.documentation import documented
 from numrnn.estimators.labels import encode_labels, to_labels
@@ -313,7 +312,7 @@ class RNNTagger(_FittedOnWords, RecurrentEstimator):
     def _best(self, sequences: Sequences) -> NDArray[np.int64]:
         """The number of the label of every time step."""
         if self._network.loss_name == "crf":
-            return reader_of(self.device, self._network, sequences).decode(sequences)
+            return self._reader(sequences).decode(sequences)
         return self._outputs(sequences).argmax(axis=1)
 
     def predict(self, X: Any) -> list[NDArray]:
@@ -350,7 +349,7 @@ class RNNTagger(_FittedOnWords, RecurrentEstimator):
         """
         sequences = self._sequences(X)
         if self._network.loss_name == "crf":
-            rows = reader_of(self.device, self._network, sequences).marginals(sequences).astype(np.float64)
+            rows = self._reader(sequences).marginals(sequences).astype(np.float64)
         else:
             rows = softmax(self._outputs(sequences), axis=1)
         return self._in_form_of(X, sequences, rows)

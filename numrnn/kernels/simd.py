@@ -526,7 +526,8 @@ def store_factor_slots(typingctx, array, index, stride, values):
 
 @intrinsic
 def store_rows(typingctx, array, index, first, second):
-    """Write a vector to elements index, index + 1, ... of an array; of one of pairs, its numbers and the second one's."""
+    """Write a vector to elements index, index + 1, ... of an array; of one of pairs, those of its numbers with the
+    second one's."""
     narrow = isinstance(array.dtype, types.Integer)
 
     def codegen(context, builder, sig, args):
@@ -617,7 +618,8 @@ def _by_columns(builder, height, a, pitch):
 def _emit_tile(builder, height, width, left, b, b_pitch, depth, start, start_pitch, c, c_pitch, vector):
     """One tile of a product: `height` rows by `width` vectors of accumulators that never leave the registers.
 
-    Both factors are of numbers, or both of pairs, of which depth is the number then. left is what `_by_rows` or `_by_columns` returns; b has a pointer for every PANEL_VECTORS vectors of a row.
+    Both factors are of numbers, or both of pairs, of which depth is the number then. left is what `_by_rows` or
+    `_by_columns` returns; b has a pointer for every PANEL_VECTORS vectors of a row.
     """
     column = [_INT64(i * vector.count) for i in range(width)]
     starts = [builder.gep(start, [builder.mul(start_pitch, _INT64(r))]) for r in range(height)]

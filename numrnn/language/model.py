@@ -19,6 +19,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from numrnn.bfloat16 import check_matmul_precision
 from numrnn.compiled import CompiledNetwork, compile_network
 from numrnn.devices import check_device, engine_of
 from numrnn.estimators.base import shared_constraints
@@ -100,6 +101,8 @@ class RNNLanguageModel(BaseEstimator):
         Whether `fit` goes on from the present parameters.
     random_state : int, RandomState or None, default=None
     dtype : {"float32", "float64"}, default="float32"
+    matmul_precision : {None, "bfloat16"}, default=None
+        Of training, as of `RNNClassifier`. Texts are judged in it, too, but written in `dtype`.
     device : {"cpu", "cuda", "auto"}, default="cpu"
         What trains, as of `RNNClassifier`. Judging and writing text, symbol by symbol, are for the CPU always.
     n_jobs : int or None, default=None
@@ -144,7 +147,13 @@ class RNNLanguageModel(BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **shared_constraints(
-            "residual", "input_dropout", "recurrent_dropout", "output_dropout", "warm_start", "device"
+            "residual",
+            "input_dropout",
+            "recurrent_dropout",
+            "output_dropout",
+            "warm_start",
+            "matmul_precision",
+            "device",
         ),
         "analyzer": [StrOptions({"char", "word"}), callable],
         "max_features": [Interval(Integral, 1, None, closed="left"), None],
@@ -199,6 +208,7 @@ class RNNLanguageModel(BaseEstimator):
         warm_start: bool = False,
         random_state: Any = None,
         dtype: Any = "float32",
+        matmul_precision: str | None = None,
         device: str = "cpu",
         n_jobs: int | None = None,
         verbose: bool = False,
@@ -231,6 +241,7 @@ class RNNLanguageModel(BaseEstimator):
         self.warm_start = warm_start
         self.random_state = random_state
         self.dtype = dtype
+        self.matmul_precision = matmul_precision
         self.device = device
         self.n_jobs = n_jobs
         self.verbose = verbose
@@ -302,7 +313,8 @@ class RNNLanguageModel(BaseEstimator):
             If ``device="cuda"`` cannot be had, or fails: the model has the parameters of the last whole epoch then.
         """
         check_sizes_and_threads(self)
-        check_device(self.device)
+        check_device(self.device, self.matmul_precision)
+        check_matmul_precision(self.matmul_precision, self.dtype)
         return self._fit(X, reset=not (self.warm_start and hasattr(self, "_network")), incremental=False)
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -320,7 +332,8 @@ class RNNLanguageModel(BaseEstimator):
         self : object
         """
         check_sizes_and_threads(self)
-        check_device(self.device)
+        check_device(self.device, self.matmul_precision)
+        check_matmul_precision(self.matmul_precision, self.dtype)
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         return self._fit(X, reset=not hasattr(self, "_network"), incremental=True)
@@ -374,6 +387,7 @@ class RNNLanguageModel(BaseEstimator):
                 validation = (*streams, None)
         state = self._state
         at_once = int(self.bptt_steps) * int(self.batch_size)
+        self._network.matmul_precision = self.matmul_precision
         engine = engine_of(self.device, self._network, np.array([at_once]), 1, self.solver)
         self.device_ = engine.device_name
         with leaving_results(self, incremental=incremental, totals=False):
@@ -423,6 +437,7 @@ class RNNLanguageModel(BaseEstimator):
             recurrent_dropout=float(self.recurrent_dropout),
             output_dropout=float(self.output_dropout),
             dtype=np.dtype(self.dtype).name,
+            matmul_precision=self.matmul_precision,
             workers=Workers(self.n_jobs),
         )
 
