@@ -11,7 +11,7 @@ from oracle.cells import CELLS, Cell
 from oracle.comparison import assert_close, central_difference
 from oracle.pooling import pool, pool_backward
 from oracle.problems import parameter_shapes, random_parameters, random_sequences, random_state
-from oracle.recurrent import StackPass, backward, forward
+from oracle.recurrent import StackPass, backward, forward, to_bfloat16
 
 __all__ = [
     "CELLS",
@@ -27,4 +27,5 @@ __all__ = [
     "random_parameters",
     "random_sequences",
     "random_state",
+    "to_bfloat16",
 ]

@@ -7,7 +7,7 @@ array (n_states, N, H_layer) per layer and direction, in PyTorch's order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,17 @@ class StackPass(NamedTuple):
     dropout_factors: Sequence[Sequence[Array]] | None
     recurrent_factors: Sequence[Array] | None
     residual: list[bool]  # of every layer
+    rounded: Callable[[Array], Array]  # what products make of their factors
+
+
+def exactly(x: Array) -> Array:
+    return x
+
+
+def to_bfloat16(x: Array) -> Array:
+    """The nearest numbers with eight significant bits, of two equally near ones the even one."""
+    fraction, exponent = np.frexp(x)
+    return np.ldexp(np.rint(fraction * 256) / 256, exponent)
 
 
 def suffixes(parameters: Mapping[str, NDArray]) -> list[list[str]]:
@@ -35,17 +46,23 @@ def suffixes(parameters: Mapping[str, NDArray]) -> list[list[str]]:
 
 
 def run_sequence(
-    cell: Cell, weights: Mapping[str, Array], x: Array, state: Array, factor: Array | float = 1.0
+    cell: Cell,
+    weights: Mapping[str, Array],
+    x: Array,
+    state: Array,
+    factor: Array | float = 1.0,
+    rounded: Callable[[Array], Array] = exactly,
 ) -> tuple[Array, Array, list[tuple[Array, Array, Any]]]:
     """One direction of one layer over one sequence (T, D): outputs (T, H), final state, what the adjoint needs.
 
     `factor` (H,) multiplies the hidden state on its way into the recurrent product, and nowhere else.
     """
     outputs, tape = np.zeros((len(x), state.shape[1])), []
+    weight_ih, weight_hh = rounded(weights["weight_ih"]), rounded(weights["weight_hh"])
     for t in range(len(x)):
-        x_projection = weights["weight_ih"] @ x[t] + weights["bias_ih"]
+        x_projection = weight_ih @ rounded(x[t]) + weights["bias_ih"]
         h_before = state[0] * factor
-        h_projection = weights["weight_hh"] @ h_before + weights["bias_hh"]
+        h_projection = weight_hh @ rounded(h_before) + weights["bias_hh"]
         state, kept = cell.step(x_projection, h_projection, state)
         outputs[t] = state[0]
         tape.append((x[t], h_before, kept))
@@ -59,22 +76,25 @@ def run_sequence_backward(
     d_outputs: Array,
     d_state: Array,
     factor: Array | float = 1.0,
+    rounded: Callable[[Array], Array] = exactly,
 ) -> tuple[dict[str, Array], Array, Array]:
     """The adjoint of `run_sequence`: gradient of the weights, of the sequence, of the initial state."""
     gradient = {name: np.zeros_like(weight) for name, weight in weights.items()}
     d_x = np.zeros((len(tape), weights["weight_ih"].shape[1]))
+    weight_ih, weight_hh = rounded(weights["weight_ih"]), rounded(weights["weight_hh"])
     for t in reversed(range(len(tape))):
         x, h_before, kept = tape[t]
         d_state = d_state.copy()
         d_state[0] += d_outputs[t]
         d_x_projection, d_h_projection, d_state = cell.adjoint(kept, d_state)
-        gradient["weight_ih"] += np.outer(d_x_projection, x)
+        d_x_factor, d_h_factor = rounded(d_x_projection), rounded(d_h_projection)
+        gradient["weight_ih"] += np.outer(d_x_factor, rounded(x))
         gradient["bias_ih"] += d_x_projection
-        gradient["weight_hh"] += np.outer(d_h_projection, h_before)
+        gradient["weight_hh"] += np.outer(d_h_factor, rounded(h_before))
         gradient["bias_hh"] += d_h_projection
-        d_x[t] = weights["weight_ih"].T @ d_x_projection
+        d_x[t] = weight_ih.T @ d_x_factor
         d_state = d_state.copy()
-        d_state[0] += factor * (weights["weight_hh"].T @ d_h_projection)
+        d_state[0] += factor * (weight_hh.T @ d_h_factor)
     return gradient, d_x, d_state
 
 
@@ -91,13 +111,14 @@ def forward(
     dropout_factors: Sequence[Sequence[Array]] | None = None,
     recurrent_factors: Sequence[Array] | None = None,
     residual: bool = False,
+    rounded: Callable[[Array], Array] = exactly,
 ) -> StackPass:
     """Run the stack.
 
     `dropout_factors[l][i]`, of the shape of the output of layer l for sequence i, multiplies that output on its way to
     layer l + 1. `recurrent_factors[k][i]` (H,) multiplies the hidden state of sequence i in the recurrent product of
     layer and direction k. With `residual` every layer but the first adds its input to its output, if they are equally
-    wide.
+    wide. `rounded` is what products, also those of the way back, make of their factors, such as `to_bfloat16`.
     """
     kind = CELLS[cell]
     inputs = [np.asarray(x, dtype=np.float64) for x in sequences]
@@ -115,7 +136,9 @@ def forward(
             reverse = suffix.endswith("_reverse")
             for i, x in enumerate(inputs):
                 factor = 1.0 if recurrent_factors is None else recurrent_factors[len(final)][i]
-                y, after[:, i], tape = run_sequence(kind, weights, x[::-1] if reverse else x, before[:, i], factor)
+                y, after[:, i], tape = run_sequence(
+                    kind, weights, x[::-1] if reverse else x, before[:, i], factor, rounded
+                )
                 outputs.append(y[::-1] if reverse else y)
                 tapes.append(tape)
             final.append(after)
@@ -129,7 +152,7 @@ def forward(
             inputs = [y + x for y, x in zip(inputs, below, strict=True)]
         if dropout_factors is not None and layer < len(dropout_factors):
             inputs = [y * factor for y, factor in zip(inputs, dropout_factors[layer], strict=True)]
-    return StackPass(inputs, final, cell, parameters, layers, dropout_factors, recurrent_factors, residuals)
+    return StackPass(inputs, final, cell, parameters, layers, dropout_factors, recurrent_factors, residuals, rounded)
 
 
 def backward(
@@ -163,7 +186,7 @@ def backward(
                 place = layer * n_directions + direction
                 factor = 1.0 if pass_.recurrent_factors is None else pass_.recurrent_factors[place][i]
                 one, d_x, d_before[:, i] = run_sequence_backward(
-                    kind, weights, tape, d_y[::-1] if reverse else d_y, d_before[:, i], factor
+                    kind, weights, tape, d_y[::-1] if reverse else d_y, d_before[:, i], factor, pass_.rounded
                 )
                 for name in total:
                     total[name] += one[name]
