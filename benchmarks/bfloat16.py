@@ -1,8 +1,10 @@
-"""What weights in bfloat16 gain and lose: ``python -m benchmarks.bfloat16``.
+"""What bfloat16 gains and loses, as weights of steps and in products: ``python -m benchmarks.bfloat16``.
 
 Times are those of one step of a stream of one sequence, called from compiled code. The loss is that of trained
 networks on data they have not seen, each judged twice, with the weights that training has found and with these rounded
-to bfloat16: digits and Beijing PM2.5, which come with the packages, and the characters of tiny Shakespeare.
+to bfloat16: digits and Beijing PM2.5, which come with the packages, and the characters of tiny Shakespeare. Trainings
+are those of the same networks, each once with products in float32 and once with ``matmul_precision="bfloat16"``: how
+well they do then, and how long it took.
 """
 
 from __future__ import annotations
@@ -11,10 +13,12 @@ import argparse
 import json
 import math
 import sys
+import time
 import warnings
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -29,6 +33,7 @@ from sklearn.preprocessing import StandardScaler
 import numrnn
 from benchmarks.experiments.data import DataNotFound, data_folder
 from benchmarks.experiments.language.characters import NETWORKS, read_text
+from benchmarks.pages import with_table
 from benchmarks.peers.timing import Contestant, compare
 from benchmarks.suite.machine import describe
 from benchmarks.suite.workloads import CELLS, Size, data_set, make_layer
@@ -46,10 +51,13 @@ __all__ = [
     "step_times",
     "table_of_losses",
     "table_of_times",
+    "table_of_trainings",
+    "trainings",
 ]
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "bfloat16.json"
+PAGE = ROOT / "docs" / "guide.md"
 
 SIZES = tuple(Size(1, 1, *numbers) for numbers in ((16, 32), (64, 64), (128, 128), (256, 256), (512, 512)))
 WEIGHTS = ("float32", "bfloat16")
@@ -137,12 +145,20 @@ def _surprises(step: Any) -> Any:
     return surprises
 
 
+def _split_digits() -> list[NDArray]:
+    X, y = data_set("digits")
+    return train_test_split(X, y, test_size=0.3, random_state=0, stratify=y)
+
+
+def _digits_network(cell: str, quick: bool, **options: Any) -> Any:
+    return numrnn.RNNClassifier((128,), cell=cell, max_iter=1 if quick else 60, **{"random_state": 0, **options})
+
+
 def digits(quick: bool) -> Iterator[Found]:
     """Classes of 8 by 8 pixels, read row by row; a third of them held out."""
-    X, y = data_set("digits")
-    X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, random_state=0, stratify=y)
+    X, X_test, y, y_test = _split_digits()
     for cell in CELLS:
-        model = numrnn.RNNClassifier((128,), cell=cell, max_iter=1 if quick else 60, random_state=0).fit(X, y)
+        model = _digits_network(cell, quick).fit(X, y)
         both = [outputs_of(model.compile(weights), X_test) for weights in (None, "bfloat16")]
         changed = float((both[0].argmax(axis=1) != both[1].argmax(axis=1)).mean())
         name = f"digits, {cell.upper()} 128"
@@ -150,16 +166,20 @@ def digits(quick: bool) -> Iterator[Found]:
         yield name, "log loss", [log_loss(y_test, p, labels=model.classes_) for p in both], changed
 
 
+def _pollution_network(cell: str, quick: bool, **options: Any) -> Any:
+    network = numrnn.RNNRegressor(
+        (128,), cell=cell, loss="absolute_error", batch_size=256, learning_rate="cosine", learning_rate_init=2e-3,
+        max_iter=1 if quick else 8, tol=0.0, **{"random_state": 0, **options},
+    )  # fmt: skip
+    return make_pipeline(numrnn.PerStep(StandardScaler()), network)
+
+
 def pollution(quick: bool) -> Iterator[Found]:
     """The next hour of Beijing PM2.5 after 24 hours, trained on 2010 to 2013, tested on 2014."""
     train, test = (numrnn.datasets.load_beijing_pm25(subset=subset) for subset in ("train", "test"))
     few = slice(500) if quick else slice(None)
     for cell in CELLS:
-        network = numrnn.RNNRegressor(
-            (128,), cell=cell, loss="absolute_error", batch_size=256, learning_rate="cosine", learning_rate_init=2e-3,
-            max_iter=1 if quick else 8, tol=0.0, random_state=0,
-        )  # fmt: skip
-        model = make_pipeline(numrnn.PerStep(StandardScaler()), network).fit(train.data[few], train.target[few])
+        model = _pollution_network(cell, quick).fit(train.data[few], train.target[few])
         both = [
             outputs_of(numrnn.compile_pipeline(model, weights), test.data.astype(np.float32))[:, 0]
             for weights in (None, "bfloat16")
@@ -168,14 +188,18 @@ def pollution(quick: bool) -> Iterator[Found]:
         yield f"PM2.5, next hour, {cell.upper()} 128", "MAE, µg/m³", errors, float(np.abs(both[0] - both[1]).mean())
 
 
+def _character_network(units: tuple[int, ...], dropout: float, epochs: int, **options: Any) -> Any:
+    return numrnn.RNNLanguageModel(
+        units, embedding_dim=64, dropout=dropout, batch_size=64, bptt_steps=100, learning_rate_init=2e-3,
+        max_grad_norm=5.0, max_iter=epochs, tol=0.0, **{"random_state": 0, **options},
+    )  # fmt: skip
+
+
 def characters(data: Path, quick: bool) -> Iterator[Found]:
     """The last tenth of tiny Shakespeare, read as one text."""
     training, held_out = read_text(data, quick)
     for units, dropout, epochs in NETWORKS.values():
-        model = numrnn.RNNLanguageModel(
-            units, embedding_dim=64, dropout=dropout, batch_size=64, bptt_steps=100, learning_rate_init=2e-3,
-            max_grad_norm=5.0, max_iter=1 if quick else epochs, tol=0.0, random_state=0,
-        ).fit(training)  # fmt: skip
+        model = _character_network(units, dropout, 1 if quick else epochs).fit(training)
         numbers = {symbol: number for number, symbol in enumerate(model.symbols_)}
         ids = np.array([numbers[symbol] for symbol in held_out if symbol in numbers])
         nats = []
@@ -214,40 +238,116 @@ def table_of_losses(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+# ----------------------------------------------------------------------------------------------------------- trainings
+Judge = Callable[[Any], float]
+
+
+def _training_tasks(data: Path, quick: bool) -> Iterator[tuple[str, str, Callable[..., Any], tuple[Any, ...], Judge]]:
+    """Network and measure; what makes a network with some options, what it is fitted on, how well it does."""
+    X, X_test, y, y_test = _split_digits()
+    for cell in CELLS:
+        yield (
+            f"digits, {cell.upper()} 128", "accuracy", partial(_digits_network, cell, quick), (X, y),
+            lambda model: model.score(X_test, y_test),
+        )  # fmt: skip
+    train, test = (numrnn.datasets.load_beijing_pm25(subset=subset) for subset in ("train", "test"))
+    few = slice(500) if quick else slice(None)
+    for cell in CELLS:
+        yield (
+            f"PM2.5, next hour, {cell.upper()} 128", "MAE, µg/m³", partial(_pollution_network, cell, quick),
+            (train.data[few], train.target[few]),
+            lambda model: mean_absolute_error(test.target, model.predict(test.data)),
+        )  # fmt: skip
+    training, held_out = read_text(data, quick)
+    for units, dropout, epochs in NETWORKS.values():
+        yield (
+            f"tiny Shakespeare, LSTM {' + '.join(map(str, units))}", "nats a character",
+            partial(_character_network, units, dropout, 1 if quick else epochs), (training,),
+            lambda model: -model.score(held_out),
+        )  # fmt: skip
+
+
+def trainings(data: Path, *, seeds: Sequence[int] = (0, 1, 2), quick: bool = False) -> Iterator[dict[str, Any]]:
+    """How well networks do, and the seconds of their fits, with products of both kinds; both fit in turns."""
+    for network, measure, make, given, judge in _training_tasks(data, quick):
+        scores: dict[str, list[float]] = {name: [] for name in WEIGHTS}
+        seconds: dict[str, list[float]] = {name: [] for name in WEIGHTS}
+        for seed in seeds:
+            for name in WEIGHTS:
+                options = {"random_state": seed, "matmul_precision": None if name == "float32" else name}
+                model = make(**options)
+                begin = time.perf_counter()
+                model.fit(*given)
+                seconds[name].append(time.perf_counter() - begin)
+                scores[name].append(float(judge(model)))
+        yield {
+            "network": network,
+            "measure": measure,
+            **{name: fmean(scores[name]) for name in WEIGHTS},
+            # What another seed changes, to compare with.
+            "spread": max(scores["float32"]) - min(scores["float32"]),
+            **{f"{name}_s": median(seconds[name]) for name in WEIGHTS},
+        }
+
+
+def table_of_trainings(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows of `trainings` in Markdown."""
+    lines = [
+        "| network | measure | float32 | bfloat16 | range of seeds | fit, float32 | fit, bfloat16 | ratio |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        scores = f"{row['float32']:.4f} | {row['bfloat16']:.4f} | {row['spread']:.4f}"
+        seconds = f"{row['float32_s']:.3g} s | {row['bfloat16_s']:.3g} s | {row['float32_s'] / row['bfloat16_s']:.2f}"
+        lines.append(f"| {row['network']} | {row['measure']} | {scores} | {seconds} |")
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; see ``--help``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bfloat16", description=__doc__)
-    parser.add_argument("--only", choices=("times", "losses"), help="the other half stays as it was written")
+    parts = ("times", "losses", "trainings")
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="the others stay as they were written")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder of the data sets; default: $NUMRNN_DATA")
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=["lstm"], help="of the times, default lstm")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each type, default 7")
     parser.add_argument("--seconds", type=float, default=0.2, help="length of a turn, default 0.2")
     parser.add_argument("--quick", action="store_true", help="little data, one epoch, short turns")
-    parser.add_argument("--write", action="store_true", help=f"write the result to {RESULT.relative_to(ROOT)}")
+    parser.add_argument(
+        "--write", action="store_true", help=f"to {RESULT.relative_to(ROOT)}, and trainings to {PAGE.name}"
+    )
     options = parser.parse_args(arguments)
     if options.quick and options.write:
         parser.error("--quick shows that it works; its results are not worth a file")
     warnings.simplefilter("ignore", ConvergenceWarning)
     found: dict[str, Any] = {}
-    if options.only != "losses":
+    if "times" in options.only:
         rounds, seconds = (1, 0.001) if options.quick else (options.rounds, options.seconds)
         machine = describe()
         rows = list(step_times(options.cells, SIZES, rounds=rounds, seconds=seconds))
         found["times"] = {"machine": machine, "rows": rows}
         print(f"{machine['processor']}, vectors of {machine['vector_bits']} bits\n\n{table_of_times(rows)}\n")
-    if options.only != "times":
-        try:
-            data = data_folder(options.data)
-            rows = list(losses(data, quick=options.quick))
-        except DataNotFound as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        found["losses"] = {"machine": describe(), "rows": rows}
-        print(table_of_losses(rows))
+    try:
+        if "losses" in options.only:
+            rows = list(losses(data_folder(options.data), quick=options.quick))
+            found["losses"] = {"machine": describe(), "rows": rows}
+            print(f"{table_of_losses(rows)}\n")
+        if "trainings" in options.only:
+            seeds = (0,) if options.quick else (0, 1, 2)
+            rows = list(trainings(data_folder(options.data), seeds=seeds, quick=options.quick))
+            found["trainings"] = {"machine": describe(), "rows": rows}
+            print(table_of_trainings(rows))
+    except DataNotFound as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     if options.write:
         before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
         RESULT.write_text(json.dumps({**before, **found}, indent=1) + "\n", encoding="utf-8")
         print(f"\nWritten: {RESULT.relative_to(ROOT)}")
+        if "trainings" in found:
+            text = f"{table_of_trainings(found['trainings']['rows'])}\n"
+            PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), "trainings", text), encoding="utf-8")
+            print(f"Written: {PAGE.relative_to(ROOT)}")
     return 0
 
 

@@ -125,6 +125,44 @@ def test_losses_of_bfloat16_are_those_of_other_predictions():
     assert bfloat16.table_of_losses(rows).count("digits, ") == len(rows)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_trainings_in_bfloat16_are_compared_with_those_in_float32(monkeypatch):
+    bfloat16 = importlib.import_module("benchmarks.bfloat16")
+    X, y = np.random.default_rng(0).normal(size=(12, 3, 2)).astype(np.float32), np.arange(12) % 2
+    seen = []
+
+    def make(**options):
+        seen.append((options["random_state"], options["matmul_precision"]))
+        return numrnn.RNNClassifier((3,), max_iter=2, **options)
+
+    task = ("a network", "log loss", make, (X, y), lambda model: float(model.predict_proba(X)[0, 0]))
+    monkeypatch.setattr(bfloat16, "_training_tasks", lambda data, quick: [task])
+    (row,) = bfloat16.trainings(None, seeds=(3, 4))
+    assert seen == [(3, None), (3, "bfloat16"), (4, None), (4, "bfloat16")]
+    assert row["float32"] != row["bfloat16"] == pytest.approx(row["float32"], abs=0.05)
+    assert row["spread"] > 0
+    assert min(row["float32_s"], row["bfloat16_s"]) > 0
+    assert bfloat16.table_of_trainings([row]).splitlines()[-1].startswith("| a network | log loss | 0.")
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
+def test_products_in_bfloat16_are_timed_beside_peers_that_compute_the_same(training):
+    pytest.importorskip("torch")
+    contests = importlib.import_module("benchmarks.peers.contests")
+    runs = importlib.import_module("benchmarks.peers.runs")
+    size = contests.Size(3, 4, 5, 6)
+    found = list(contests.contests(("bfloat16",), ("gru",), sizes=[size]))
+    assert [contest.mode for contest in found] == list(runs._NARROW_MODES)
+    contest = found[training]
+    names = {contestant.name.partition(",")[0] for contestant in contest.contestants}
+    assert names == {"numrnn", "PyTorch", "PyTorch autocast", "PyTorch bfloat16"}
+    results = [contestant.call() for contestant in contest.contestants]
+    results = [result["x"] if isinstance(result, dict) else result for result in results]
+    for theirs in results[1:]:
+        assert theirs.dtype == np.float32
+        np.testing.assert_allclose(theirs, results[0], atol=0.1 * np.abs(results[0]).max())
+
+
 def test_model_of_the_cost_adds_products_activations_calls_and_steps():
     scaling = importlib.import_module("benchmarks.scaling")
     workloads = importlib.import_module("benchmarks.suite.workloads")

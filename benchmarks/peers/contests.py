@@ -17,6 +17,10 @@ from numrnn.workers import effective_n_jobs
 __all__ = ["MODES", "Contest", "contests", "is_installed", "thread_counts"]
 
 
+# By how much of the largest number results may differ where both sides round to bfloat16, each in its own places.
+_NARROW_ERROR = 0.1
+
+
 @dataclass(frozen=True)
 class Contest:
     """One line of the table.
@@ -53,10 +57,10 @@ def thread_counts() -> tuple[int, ...]:
     return tuple(sorted({1, effective_n_jobs(None)}))
 
 
-def _agree(ours: NDArray, theirs: NDArray, what: str) -> None:
+def _agree(ours: NDArray, theirs: NDArray, what: str, tolerance: float = 1e-4) -> None:
     scale = max(1e-6, float(np.abs(ours).max()))
     error = float(np.abs(ours - theirs).max()) / scale
-    if not error < 1e-4:
+    if not error < tolerance:
         raise RuntimeError(f"{what}: the results differ by {error:.1e} of the largest number; times would say nothing")
 
 
@@ -106,6 +110,28 @@ def _training(cell: str, size: Size) -> Contest:
     d_y = np.random.default_rng(2).standard_normal((*size[:2], size.hidden_size), dtype=np.float32)
     field_ = _training_field(layer, cell, x, d_y, None, "PyTorch", f"{cell} {size}")
     return Contest("training", cell, str(size), field_, flops(cell, size, training=True))
+
+
+def _narrow(cell: str, size: Size, training: bool) -> Contest:
+    """Products in bfloat16, beside peers that compute in it, and beside those that do not."""
+    layer, x = make_layer(cell, size, matmul_precision="bfloat16"), make_input(size)
+    d_y = np.random.default_rng(2).standard_normal((*size[:2], size.hidden_size), dtype=np.float32)
+
+    def ours() -> NDArray:
+        return _train(layer, x, d_y, None) if training else layer.forward(x)[0]
+
+    field_ = [Contestant(OURS, ours)]
+    if is_installed("torch"):
+        from benchmarks.peers import pytorch
+
+        twin = pytorch.torch_layer(layer, cell)
+        for name, precision in pytorch.PRECISIONS.items():
+            call = pytorch.training(twin, x, d_y, **precision) if training else pytorch.forward(twin, x, **precision)
+            result = call()
+            _agree(ours(), result["x"] if isinstance(result, dict) else result, f"{name} {cell} {size}", _NARROW_ERROR)
+            field_ += pytorch.contestants(name, call, thread_counts())
+    mode = f"bfloat16 {'training' if training else 'inference'}"
+    return Contest(mode, cell, str(size), field_, flops(cell, size, training=training))
 
 
 def _ragged(size: Size, bidirectional: bool, training: bool) -> Contest:
@@ -189,6 +215,9 @@ def contests(
         yield from (_inference(cell, size) for cell in cells for size in grid)
     if "training" in modes:
         yield from (_training(cell, size) for cell in cells for size in grid)
+    if "bfloat16" in modes:
+        for training in (False, True):
+            yield from (_narrow(cell, size, training) for cell in cells for size in grid)
     if "ragged" in modes and "lstm" in cells:
         for training in (False, True):
             yield from (_ragged(size, both, training) for both in (False, True) for size in RAGGED)
@@ -201,4 +230,4 @@ def contests(
             yield from (fit_contest(cell, name, 1 if quick else 10) for name in ("digits", "pollution"))
 
 
-MODES = ("inference", "training", "ragged", "step", "fit")
+MODES = ("inference", "training", "bfloat16", "ragged", "step", "fit")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,9 +14,17 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from benchmarks.peers.timing import Contestant
 
-__all__ = ["contestants", "forward", "padded_forward", "step", "torch_layer", "training"]
+__all__ = ["PRECISIONS", "contestants", "forward", "padded_forward", "step", "torch_layer", "training"]
 
 _LAYERS: dict[str, Any] = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
+
+
+# Ways to compute, by name: what `forward` and `training` are told.
+PRECISIONS: dict[str, dict[str, Any]] = {
+    "PyTorch": {},
+    "PyTorch autocast": {"autocast": True},
+    "PyTorch bfloat16": {"dtype": torch.bfloat16},
+}
 
 
 def contestants(name: str, call: Callable[[], Any], thread_counts: tuple[int, ...]) -> list[Contestant]:
@@ -33,15 +42,21 @@ def torch_layer(layer: Any, cell: str) -> Any:
     return twin
 
 
-def forward(layer: Any, x: NDArray, lengths: NDArray | None = None) -> Callable[[], NDArray]:
-    """Inference; of ragged sequences by PackedSequence, padded again at the end."""
+def forward(
+    layer: Any, x: NDArray, lengths: NDArray | None = None, *, autocast: bool = False, dtype: Any = torch.float32
+) -> Callable[[], NDArray]:
+    """Inference; of ragged sequences by PackedSequence, padded again at the end.
+
+    With `autocast`, products are in bfloat16; with another `dtype`, everything is but the array that comes and goes.
+    """
+    layer = copy.deepcopy(layer).to(dtype)
     batch = torch.from_numpy(x)
     counts = None if lengths is None else torch.from_numpy(lengths)
 
     def call() -> NDArray:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             if counts is None:
-                return layer(batch)[0].numpy()
+                return layer(batch.to(dtype))[0].float().numpy()
             packed = pack_padded_sequence(batch, counts, batch_first=True, enforce_sorted=False)
             return pad_packed_sequence(layer(packed)[0], batch_first=True)[0].numpy()
 
@@ -53,8 +68,17 @@ def padded_forward(layer: Any, x: NDArray) -> Callable[[], NDArray]:
     return forward(layer, x)
 
 
-def training(layer: Any, x: NDArray, d_y: NDArray, lengths: NDArray | None = None) -> Callable[[], dict[str, NDArray]]:
-    """Forward and backward; all gradients, that of the input included."""
+def training(
+    layer: Any,
+    x: NDArray,
+    d_y: NDArray,
+    lengths: NDArray | None = None,
+    *,
+    autocast: bool = False,
+    dtype: Any = torch.float32,
+) -> Callable[[], dict[str, NDArray]]:
+    """Forward and backward; all gradients, that of the input included. As `forward` otherwise."""
+    layer = copy.deepcopy(layer).to(dtype)
     batch = torch.from_numpy(x).clone().requires_grad_()
     d_output = torch.from_numpy(d_y)
     counts = None if lengths is None else torch.from_numpy(lengths)
@@ -64,14 +88,15 @@ def training(layer: Any, x: NDArray, d_y: NDArray, lengths: NDArray | None = Non
     def call() -> dict[str, NDArray]:
         layer.zero_grad(set_to_none=True)
         batch.grad = None
-        if counts is None:
-            y = layer(batch)[0]
-        else:
-            packed = pack_padded_sequence(batch, counts, batch_first=True, enforce_sorted=False)
-            y = pad_packed_sequence(layer(packed)[0], batch_first=True)[0]
-        y.backward(d_output)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            if counts is None:
+                y = layer(batch.to(dtype))[0]
+            else:
+                packed = pack_padded_sequence(batch, counts, batch_first=True, enforce_sorted=False)
+                y = pad_packed_sequence(layer(packed)[0], batch_first=True)[0]
+        y.float().backward(d_output)
         assert batch.grad is not None
-        return {"x": batch.grad.numpy(), **{name: p.grad.numpy() for name, p in layer.named_parameters()}}
+        return {"x": batch.grad.numpy(), **{name: p.grad.float().numpy() for name, p in layer.named_parameters()}}
 
     return call
 
