@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from numrnn.bfloat16 import check_matmul_precision
 from numrnn.network import Network
 from numrnn.packing import Sequences
 from numrnn.seq2seq import EncoderDecoder, PairBatch
@@ -33,21 +34,23 @@ WORTH_A_DEVICE: dict[str, float] = {work: float(_RULE[work]) for work in ("train
 _readers: WeakKeyDictionary[Network | EncoderDecoder, Any] = WeakKeyDictionary()
 
 
-def check_device(device: str, matmul_precision: str | None = None) -> None:
-    """See that "cuda" can be had, before any work is done.
+def check_device(device: str, matmul_precision: Any = None, dtype: Any = "float32") -> None:
+    """See that "cuda" can be had, and what is asked of products, before any work is done.
 
     Parameters
     ----------
     device : {"cpu", "cuda", "auto"}
     matmul_precision : {None, "bfloat16"}, default=None
+    dtype : {"float32", "float64"}, default="float32"
 
     Raises
     ------
     RuntimeError
         If it cannot.
     ValueError
-        If it is asked for a precision that is one of the CPU.
+        If `matmul_precision` is neither, or for another type or device than it is given with.
     """
+    check_matmul_precision(matmul_precision, dtype)
     if device != "cuda":
         return
     if matmul_precision is not None:

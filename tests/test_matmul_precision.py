@@ -291,6 +291,32 @@ def test_a_language_model_trains_in_it():
         numrnn.RNNLanguageModel(matmul_precision="bfloat16", dtype="float64").fit(text)
 
 
+def test_a_forecaster_trains_and_forecasts_in_it():
+    y = np.sin(np.arange(120) / 3) + 2
+    options = {"horizon": 3, "window_length": 12, "max_iter": 5, "random_state": 0}
+    exact, rounding = (
+        numrnn.RNNForecaster((16,), matmul_precision=precision, **options).fit(y) for precision in (None, "bfloat16")
+    )
+    np.testing.assert_allclose(rounding.loss_curve_, exact.loss_curve_, rtol=0.05)
+    assert rounding.loss_curve_ != exact.loss_curve_
+    np.testing.assert_allclose(rounding.predict(), exact.predict(), atol=0.1)
+    with pytest.raises(ValueError, match="must be None for strategy='encoder_decoder'"):
+        numrnn.RNNForecaster(strategy="encoder_decoder", matmul_precision="bfloat16", **options).fit(y)
+
+
+@pytest.mark.parametrize("method", ["forecast", "reconstruction"])
+def test_a_detector_judges_in_it(method):
+    X = np.sin(np.arange(200) / 3)[:, np.newaxis] + np.random.default_rng(0).normal(size=(200, 1)) * 0.1
+    options = {"method": method, "window_length": 8, "max_iter": 3, "random_state": 0}
+    exact, rounding = (
+        numrnn.RNNAnomalyDetector((16,), matmul_precision=precision, **options).fit(X).score_samples(X)
+        for precision in (None, "bfloat16")
+    )
+    known = ~np.isnan(exact)
+    distance = np.linalg.norm((rounding - exact)[known]) / np.linalg.norm(exact[known])
+    assert 0 < distance < 0.1
+
+
 # --------------------------------------------------------------------------------------------------- other processors
 @pytest.mark.skipif(not COMPILED, reason="is about what LLVM makes of it")
 def test_a_processor_without_such_products_computes_the_same(tmp_path):

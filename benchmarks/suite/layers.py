@@ -32,10 +32,10 @@ class _Layer:
 
     timeout = 300.0
 
-    def _prepare(self, device: str, cell: str, size: str) -> None:
+    def _prepare(self, device: str, cell: str, size: str, **options: Any) -> None:
         skip_without_engine(device)
         self.size = Size.parse(size)
-        self.layer = make_layer(cell, self.size, device=device)
+        self.layer = make_layer(cell, self.size, device=device, **options)
         self.x = make_input(self.size)
         self.d_y = np.ones((*self.size[:2], self.size.hidden_size), dtype=np.float32)
 
@@ -69,6 +69,24 @@ class ForwardBackward(_Layer):
         self._train()
 
     def time_forward_backward(self, device: str, cell: str, size: str) -> None:
+        self._train()
+
+
+class Narrow(_Layer):
+    """Products in bfloat16."""
+
+    params = (_CELLS, _BIG_SIZES)
+    param_names = ("cell", "(N, T, D, H)")
+
+    def setup(self, cell: str, size: str) -> None:
+        self._prepare("cpu", cell, size, matmul_precision="bfloat16")
+        self._train()
+        self.layer.forward(self.x)
+
+    def time_forward(self, cell: str, size: str) -> None:
+        self.layer.forward(self.x)
+
+    def time_forward_backward(self, cell: str, size: str) -> None:
         self._train()
 
 

@@ -75,6 +75,9 @@ class RNNAnomalyDetector(DetectorKeeping):
     max_grad_norm : float or None, default=1.0
     random_state : int, RandomState instance or None, default=None
     dtype : {"float32", "float64"}, default="float32"
+    matmul_precision : {None, "bfloat16"}, default=None
+        Of the products of recurrent layers, as of :class:`RNNRegressor`. A fitted detector keeps the one that it was
+        fitted with.
     device : {"cpu", "cuda", "auto"}, default="cpu"
         What trains, and for "forecast" and "reconstruction" what judges, as of :class:`RNNRegressor`.
     n_jobs : int or None, default=None

@@ -30,7 +30,7 @@ __all__ = ["OF_LANGUAGE_MODEL", "DetectorFitting"]
 Array = NDArray[np.float64]
 
 # What the constructor of a language model calls the same.
-OF_LANGUAGE_MODEL = (*COMMON, "device", "embedding_dim", "solver")
+OF_LANGUAGE_MODEL = (*COMMON, "matmul_precision", "device", "embedding_dim", "solver")
 # Texts of a minibatch, or streams into which a long one is cut.
 _STREAMS = 64
 # Fewer held-out windows than this say nothing about usual errors: those that were trained on must do.
@@ -169,6 +169,7 @@ class DetectorFitting(DetectorJudgement):
             "dropout": float(self.dropout),
             "loss": self.loss,
             "dtype": np.dtype(self.dtype).name,
+            "matmul_precision": self.matmul_precision,
         }
 
     def _training_settings(self, n_windows: int) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class DetectorParameters(_Fitted, OutlierMixin, BaseEstimator):
     """The constructor of `RNNAnomalyDetector`, made from these fields, and the checks of what it was given."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **shared_constraints("batch_size", "device"),
+        **shared_constraints("batch_size", "matmul_precision", "device"),
         "method": [StrOptions({"forecast", "reconstruction", "likelihood"})],
         "level": [StrOptions({"step", "sequence"})],
         "window_length": [Interval(Integral, 1, None, closed="left")],
@@ -91,6 +91,7 @@ class DetectorParameters(_Fitted, OutlierMixin, BaseEstimator):
     max_grad_norm: float | None = 1.0
     random_state: int | np.random.RandomState | None = None
     dtype: Any = "float32"
+    matmul_precision: str | None = None
     device: str = "cpu"
     n_jobs: int | None = None
     verbose: bool = False
@@ -98,7 +99,7 @@ class DetectorParameters(_Fitted, OutlierMixin, BaseEstimator):
     def _check_parameters(self) -> tuple[int, ...]:
         """What the constraints of single parameters do not tell; the lags."""
         check_sizes_and_threads(self)
-        check_device(self.device)
+        check_device(self.device, self.matmul_precision, self.dtype)
         name = type(self).__name__
         lags = lags_of(self)
         if lags and self.method != "forecast":

@@ -21,7 +21,6 @@ from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOp
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from numrnn.bfloat16 import check_matmul_precision
 from numrnn.devices import check_device, engine_of, reader_of
 from numrnn.estimators.categorical import (
     Embeddings,
@@ -428,8 +427,7 @@ class RecurrentEstimator(
                     f"The '{parameter}' parameter of {name} must be None, a positive integer or a sequence of them. "
                     f"Got {value!r} instead."
                 )
-        check_device(self.device, self.matmul_precision)
-        check_matmul_precision(self.matmul_precision, self.dtype)
+        check_device(self.device, self.matmul_precision, self.dtype)
 
     def _build_network(self) -> Network:
         return network_from(

@@ -194,6 +194,7 @@ class Fitting(ForecasterParameters):
                 "hidden_sizes": sizes,
                 "n_outputs": settings.block * preparation.n_targets * raw,
                 "pooling": "last",
+                "matmul_precision": self.matmul_precision,
             }
         return network_from(form, self.n_jobs)
 

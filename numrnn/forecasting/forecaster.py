@@ -106,6 +106,9 @@ class RNNForecaster(Prediction, Continuation, Keeping):
     random_state : int, RandomState instance or None, default=None
     dtype : {"float32", "float64"}, default="float32"
         Of the network.
+    matmul_precision : {None, "bfloat16"}, default=None
+        Of the products of recurrent layers in training and forecasts, as of :class:`RNNRegressor`; not for
+        ``strategy="encoder_decoder"``. A fitted forecaster keeps the one that it was fitted with.
     device : {"cpu", "cuda", "auto"}, default="cpu"
         What trains and predicts, as of :class:`RNNRegressor`.
     n_jobs : int or None, default=None

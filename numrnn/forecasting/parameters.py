@@ -59,7 +59,9 @@ class ForecasterParameters(_Fitted, BaseEstimator):
     """The constructor of `RNNForecaster`, made from these fields, and the checks of what it was given."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **shared_constraints("activation", "bidirectional", "solver", "batch_size", "bptt_steps", "device"),
+        **shared_constraints(
+            "activation", "bidirectional", "solver", "batch_size", "bptt_steps", "matmul_precision", "device"
+        ),
         "horizon": [Interval(Integral, 1, None, closed="left")],
         "window_length": [Interval(Integral, 1, None, closed="left")],
         "strategy": [StrOptions({"direct", "recursive", "encoder_decoder"})],
@@ -117,6 +119,7 @@ class ForecasterParameters(_Fitted, BaseEstimator):
     bptt_steps: int | None = None
     random_state: int | np.random.RandomState | None = None
     dtype: Any = "float32"
+    matmul_precision: str | None = None
     device: str = "cpu"
     n_jobs: int | None = None
     verbose: bool = False
@@ -142,6 +145,11 @@ class ForecasterParameters(_Fitted, BaseEstimator):
                 raise ValueError(
                     f"The 'bptt_steps' parameter of {name} must be None for strategy='encoder_decoder', which is "
                     f"trained on whole windows. Got {self.bptt_steps!r} instead."
+                )
+            if self.matmul_precision is not None:
+                raise ValueError(
+                    f"The 'matmul_precision' parameter of {name} must be None for strategy='encoder_decoder', whose "
+                    f"decoder has no products in another precision. Got {self.matmul_precision!r} instead."
                 )
             if self.attention == "multihead" and sizes[-1] % self.n_heads:
                 raise ValueError(
@@ -175,7 +183,7 @@ class ForecasterParameters(_Fitted, BaseEstimator):
                 "more than "
                 f"1 step, whose intervals are those of sample paths; got {self.calibration_fraction!r}"
             )
-        check_device(self.device)
+        check_device(self.device, self.matmul_precision, self.dtype)
         if self.loss != "quantile":
             return np.zeros(0)
         levels = np.asarray(self.quantile_levels, dtype=np.float64)

@@ -19,7 +19,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from numrnn.bfloat16 import check_matmul_precision
 from numrnn.compiled import CompiledNetwork, compile_network
 from numrnn.devices import check_device, engine_of
 from numrnn.estimators.base import shared_constraints
@@ -313,8 +312,7 @@ class RNNLanguageModel(BaseEstimator):
             If ``device="cuda"`` cannot be had, or fails: the model has the parameters of the last whole epoch then.
         """
         check_sizes_and_threads(self)
-        check_device(self.device, self.matmul_precision)
-        check_matmul_precision(self.matmul_precision, self.dtype)
+        check_device(self.device, self.matmul_precision, self.dtype)
         return self._fit(X, reset=not (self.warm_start and hasattr(self, "_network")), incremental=False)
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -332,8 +330,7 @@ class RNNLanguageModel(BaseEstimator):
         self : object
         """
         check_sizes_and_threads(self)
-        check_device(self.device, self.matmul_precision)
-        check_matmul_precision(self.matmul_precision, self.dtype)
+        check_device(self.device, self.matmul_precision, self.dtype)
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         return self._fit(X, reset=not hasattr(self, "_network"), incremental=True)
