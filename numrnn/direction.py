@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numrnn.buffers import Lease, aligned_zeros, read_only
+from numrnn.buffers import Lease, read_only
 from numrnn.kernels.cpu.dropout import dropout
 from numrnn.kernels.cpu.gradients import input_gradient, weight_gradient_scratch, weight_gradients
 from numrnn.kernels.cpu.matmul import pack_layer, pack_rows
@@ -359,7 +359,7 @@ class Direction:
     def _in_pairs(self, weight: NDArray) -> NDArray:
         """A weight in pairs of neighbours of a row."""
         n_rows, depth = weight.shape[0], -(-weight.shape[1] // 2)
-        pairs = aligned_zeros(n_rows * depth + self.lanes, np.uint32)
+        pairs = np.empty(n_rows * depth + self.lanes, np.uint32)
         pair_columns(weight, pairs)
         return pairs[: n_rows * depth].view(np.float32).reshape(n_rows, depth)
 
@@ -368,7 +368,7 @@ class Direction:
         padded, size = self.padded // self.per_element, -(-self.hidden_size // self.per_element)
         if self.narrow:
             n_rows, n_columns = len(weight) // self.hidden_size * size, weight.shape[1]
-            pairs = aligned_zeros(n_rows * n_columns + self.lanes, np.uint32)
+            pairs = np.empty(n_rows * n_columns + self.lanes, np.uint32)
             pair_rows(weight, self.hidden_size, pairs)
             weight = pairs[: n_rows * n_columns].view(np.float32).reshape(n_rows, n_columns)
         pack_rows(weight, gates, size, padded, column_begin, columns, panels)
