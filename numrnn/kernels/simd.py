@@ -458,6 +458,13 @@ def _repeated(integers: ir.VectorType, number: int) -> ir.Constant:
 def _narrow(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     """A vector of float32 rounded to bfloat16, of two equally near ones to the even one: 16 bits each."""
     count = value.type.count
+    if 32 * count > VECTOR_BITS:
+        # More than one register: one after the other.
+        places = [
+            ir.Constant(ir.VectorType(_INT32, count // 2), list(range(i, i + count // 2))) for i in (0, count // 2)
+        ]
+        low, high = (_narrow(builder, builder.shuffle_vector(value, value, part)) for part in places)
+        return builder.shuffle_vector(low, high, ir.Constant(ir.VectorType(_INT32, count), list(range(count))))
     halves = ir.VectorType(_INT16, count)
     if _HAS_BFLOAT16 and count > 4:
         return _call(builder, f"llvm.x86.avx512bf16.cvtneps2bf16.{32 * count}", halves, value)
