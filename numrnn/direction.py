@@ -210,9 +210,8 @@ class Direction:
         )
         for share in run.shares:
             slots = self.cell.n_slots * share.units
-            scratch_rows = _SCRATCH_BYTES // (slots * self.dtype.itemsize)
             rows = int(packing.lengths[share.begin : share.end].sum())
-            capacity = max(share.end - share.begin, min(scratch_rows, rows))
+            capacity = max(share.end - share.begin, min(self.scratch_rows(share.units), rows))
             run.forward_arguments.append(
                 (
                     self.input_size,
@@ -237,6 +236,15 @@ class Direction:
                 )
             )
         return run
+
+    def scratch_rows(self, units: int) -> int:
+        """Rows of pre-activations, of that many units, that are computed ahead of the recurrence."""
+        return _SCRATCH_BYTES // (self.cell.n_slots * units * self.dtype.itemsize)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its weights are too large for one core."""
+        return self.packed_size(self.padded) * self.dtype.itemsize >= _LARGE_WEIGHTS
 
     def _prepare_backward(self, run: DirectionPass, lease: Lease) -> None:
         """The memory that only the way back needs."""
@@ -322,8 +330,7 @@ class Direction:
         """Divide the work of a pass among threads: by units if the weights are large, else by sequences."""
         if n_threads > 1:
             vectors = self.padded // self.lanes
-            weights = self.packed_size(self.padded) * self.dtype.itemsize
-            if vectors >= n_threads and weights >= _LARGE_WEIGHTS and COMPILED:
+            if vectors >= n_threads and self.is_large and COMPILED:
                 bounds = [vectors * i // n_threads * self.lanes for i in range(n_threads + 1)]
                 counter = np.zeros(1, dtype=np.int64)
                 return [Share(0, packing.n_sequences, a, b - a, counter, n_threads) for a, b in pairwise(bounds)]
