@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,6 +80,7 @@ class CompiledEpochs:
         self, network: Network, data: TrainingData, solver: Solver, penalty: float, max_norm: float, batch_size: int
     ) -> None:
         self._network, self._data, self._solver = network, data, solver
+        self._mean_weight = data.total_weight / data.n_rows
         stack, dtype = network.stack, network.dtype
         self._workers = stack.workers
         direction = self._direction = stack.directions[0][0]
@@ -178,6 +178,9 @@ class CompiledEpochs:
         network, direction, dtype = self._network, self._direction, self._network.dtype
         scratch_rows = max(n_sequences, min(direction.scratch_rows(direction.padded), n_rows))
         total = direction.cell.n_slots * direction.hidden_size
+        panel, block, product = (aligned_zeros(size, dtype) for size in scratch_sizes(direction.lanes))
+        slot_begin, slot_end = self._part(total, thread, TILE_ROWS)
+        output_begin, output_end = self._part(network.n_outputs, thread, 1)
         begin, end = self._part(network.parameters.size, thread, direction.lanes)
         return OwnMemory(
             aligned_zeros(direction.packed_size(direction.padded), dtype),
@@ -185,9 +188,13 @@ class CompiledEpochs:
             aligned_zeros(scratch_rows * direction.slots, dtype),
             np.empty(scratch_rows, dtype=np.int64),
             aligned_zeros(weight_gradient_scratch(direction.lanes), dtype),
-            *(aligned_zeros(size, dtype) for size in scratch_sizes(direction.lanes)),
-            *self._part(total, thread, TILE_ROWS),
-            *self._part(network.n_outputs, thread, 1),
+            panel,
+            block,
+            product,
+            slot_begin,
+            slot_end,
+            output_begin,
+            output_end,
             np.array([begin], dtype=np.int64),
             np.array([end], dtype=np.int64),
         )
@@ -229,9 +236,7 @@ class CompiledEpochs:
             self._tables = bounds, tables
         return tables
 
-    def epoch(
-        self, order: NDArray[np.int64] | None, bounds: list[tuple[int, int]], rate: float
-    ) -> Ending | None:
+    def epoch(self, order: NDArray[np.int64] | None, bounds: list[tuple[int, int]], rate: float) -> Ending | None:
         """Train on the minibatches of one epoch, see `Minibatches`.
 
         Returns
@@ -241,7 +246,8 @@ class CompiledEpochs:
         """
         solver, parameters = self._solver, self._network.parameters.flat
         solver.begin(parameters)
-        if any(moment.shape != parameters.shape or moment.dtype != parameters.dtype for moment in solver.moments.values()):
+        of_one_form = (parameters.shape, parameters.dtype)
+        if any((moment.shape, moment.dtype) != of_one_form for moment in solver.moments.values()):
             return None
         data = self._data.reorder(order)
         counts = np.array([end - begin for begin, end in bounds], dtype=np.float64)
@@ -250,11 +256,15 @@ class CompiledEpochs:
             batch_weights = np.array([data.weights[begin:end].sum() for begin, end in bounds], dtype=np.float64)
         with np.errstate(divide="ignore"):
             scales = np.where(batch_weights > 0, 1.0 / batch_weights, 0.0)
-        factors = batch_weights / counts / (data.total_weight / data.n_rows)
-        tables = self._tables_of(bounds, data.lengths)
+        factors = batch_weights / counts / self._mean_weight
+        places, in_order, offsets, offset_bounds, shares = self._tables_of(bounds, data.lengths)
         batches = Batches(
             np.array(bounds, dtype=np.int64),
-            *tables,
+            places,
+            in_order,
+            offsets,
+            offset_bounds,
+            shares,
             scales,
             factors,
             data.weights is not None and len(bounds) > 1,
@@ -267,9 +277,7 @@ class CompiledEpochs:
             np.ones(len(data), dtype=np.float64) if data.weights is None else data.weights,
         )
         first_step = solver.n_updates + 1
-        settings = [
-            solver.settings_of_span(parameters, int(own.begins[0]), int(own.ends[0])) for own in self._own
-        ]
+        settings = [solver.settings_of_span(parameters, int(own.begins[0]), int(own.ends[0])) for own in self._own]
         counter = np.zeros(1, dtype=np.int64)
         ending = self._memory.ending
         for first in range(0, len(bounds), self._batches_of_call):

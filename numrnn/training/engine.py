@@ -166,9 +166,7 @@ class HostEngine:
         self._compiled: CompiledEpochs | None = None
         if CompiledEpochs.takes(network, data, solver, objective.bptt_steps, batch_size):
             assert isinstance(data, TrainingData)
-            self._compiled = CompiledEpochs(
-                network, data, solver, objective.penalty, objective.max_norm, batch_size
-            )
+            self._compiled = CompiledEpochs(network, data, solver, objective.penalty, objective.max_norm, batch_size)
 
     def epoch(self, batches: Minibatches, rate: float) -> float:
         network, solver, objective = self.network, self.solver, self.objective

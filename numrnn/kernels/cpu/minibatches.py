@@ -189,7 +189,6 @@ def train(
     loss or a gradient is not finite the parameters stay as they are before that minibatch, and no other follows.
     """
     meetings = 0
-    n_outputs = len(weights.bias_out)
     for batch in range(first_batch, last_batch):
         first, last = batches.bounds[batch]
         n_sequences = last - first
@@ -454,6 +453,7 @@ def _cross_entropy(outputs, targets, weights, settings, scale, d_outputs):
     return cross_entropy(outputs, targets, weights, settings[0], settings[1], scale, d_outputs)
 
 
+# Stands for a loss of values.
 loss = None
 
 
