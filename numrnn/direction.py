@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numrnn.buffers import Lease, read_only
+from numrnn.buffers import Lease, aligned_zeros, read_only
 from numrnn.kernels.cpu.dropout import dropout
 from numrnn.kernels.cpu.gradients import input_gradient, weight_gradient_scratch, weight_gradients
 from numrnn.kernels.cpu.matmul import pack_layer, pack_rows
@@ -228,9 +228,8 @@ class Direction:
         run.d_factors = self._factors(("d factors", self.key), run.saved.size, lease) if self.narrow else run.saved
         for share in run.shares:
             slots = self.cell.n_slots * share.units
-            scratch_rows = _SCRATCH_BYTES // (slots * self.dtype.itemsize)
             rows = int(packing.lengths[share.begin : share.end].sum())
-            capacity = max(share.end - share.begin, min(scratch_rows, rows))
+            capacity = max(share.end - share.begin, min(self.scratch_rows(share.units), rows))
             n_factors = capacity * self.padded_input
             inputs = self._factors(("input factors",), n_factors, lease) if self.narrow else run.state
             run.forward_arguments.append(
@@ -259,9 +258,22 @@ class Direction:
             )
         return run
 
+    def factors(self, size: int) -> NDArray:
+        """New memory for so many factors of products, zero."""
+        return aligned_zeros(-(-size // self.per_element), self.factor_dtype)
+
     def _factors(self, purpose: tuple, size: int, lease: Lease) -> NDArray:
         """Scratch for so many factors of products."""
         return lease.at_least(purpose, -(-size // self.per_element), self.factor_dtype)
+
+    def scratch_rows(self, units: int) -> int:
+        """Rows of pre-activations, of that many units, that are computed ahead of the recurrence."""
+        return _SCRATCH_BYTES // (self.cell.n_slots * units * self.dtype.itemsize)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its weights are too large for one core."""
+        return self.packed_size(self.padded, self.narrow) * self.dtype.itemsize >= _LARGE_WEIGHTS
 
     def _prepare_backward(self, run: DirectionPass, lease: Lease) -> None:
         """The memory that only the way back needs."""
@@ -378,8 +390,7 @@ class Direction:
         """Divide the work of a pass among threads: by units if the weights are large, else by sequences."""
         if n_threads > 1:
             vectors = self.padded // self.lanes
-            weights = self.packed_size(self.padded, self.narrow) * self.dtype.itemsize
-            if vectors >= n_threads and weights >= _LARGE_WEIGHTS and COMPILED:
+            if vectors >= n_threads and self.is_large and COMPILED:
                 bounds = [vectors * i // n_threads * self.lanes for i in range(n_threads + 1)]
                 counter = np.zeros(1, dtype=np.int64)
                 return [Share(0, packing.n_sequences, a, b - a, counter, n_threads) for a, b in pairwise(bounds)]

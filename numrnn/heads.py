@@ -58,6 +58,8 @@ class Head:
         Columns of the targets; `n_outputs`, but for the losses that have several raw outputs for a target.
     reads_whole_sequences : bool
         Whether the loss has to see all time steps of a sequence at once.
+    unit_rows : int
+        Rows whose losses are summed before they are added to those of others.
     """
 
     reads_whole_sequences = False
@@ -103,8 +105,13 @@ class Head:
             self._sampler = OutputSampler(n_outputs, n_samples)
         # Outputs that count for a row only if they are its target; all others do for every row.
         self._for_their_rows: NDArray[np.int64] | None = None
-        self._unit_rows = _UNIT_ROWS_OF_MANY if n_outputs > _MANY_OUTPUTS else _UNIT_ROWS
+        self.unit_rows = _UNIT_ROWS_OF_MANY if n_outputs > _MANY_OUTPUTS else _UNIT_ROWS
         self._readout = Readout(self.dtype, workers)
+
+    @property
+    def keeps_outputs(self) -> bool:
+        """Whether the loss has all outputs of a row before it: they are not too many, and none is left out."""
+        return self._sampler is None and self._for_their_rows is None and self.n_outputs <= _MANY_OUTPUTS
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the parameters."""
@@ -231,7 +238,7 @@ class Head:
         d_features: NDArray | None,
     ) -> list[float]:
         """Sums of the losses of units of rows."""
-        n_rows, size = len(features), self._unit_rows
+        n_rows, size = len(features), self.unit_rows
         own = self._weights(parameters)
         # Every unit of rows has its own sum, so that the total does not depend on the threads.
         n_units = -(-n_rows // size)

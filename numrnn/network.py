@@ -416,6 +416,10 @@ class Network:
         at_once = lengths if steps is None else np.minimum(lengths, steps)
         return at_once * self._bytes_per_step + lengths * self._bytes_per_whole_step
 
+    def fits_at_once(self, n_sequences: int, n_steps: int) -> bool:
+        """Whether training takes so many sequences of that length in one pass."""
+        return int(self._cost(np.full(n_sequences, n_steps), None).sum()) <= _TRAINING_BYTES
+
     @staticmethod
     def _chunks(costs: NDArray, memory: int) -> Iterator[slice]:
         """Consecutive sequences that together fit into the memory; at least one."""

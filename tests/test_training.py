@@ -13,6 +13,7 @@ from numrnn.network import Network
 from numrnn.packing import Sequences
 from numrnn.training import loop
 from numrnn.training.batches import divide
+from numrnn.training.compiled_epochs import CompiledEpochs
 from numrnn.training.loop import TrainingState, train
 from numrnn.training.progress import Progress
 from numrnn.training.schedules import Constant, ReduceOnPlateau
@@ -45,6 +46,11 @@ def accuracy(outputs, targets, weights=None):
     return float((outputs.argmax(axis=1) == targets).mean())
 
 
+def one_by_one(monkeypatch):
+    """All minibatches come through Python, where a test can see and change them."""
+    monkeypatch.setattr(CompiledEpochs, "takes", lambda *arguments: False)
+
+
 class Scripted:
     """A network whose losses are given, one for each minibatch; everything else is real."""
 
@@ -58,6 +64,7 @@ class Scripted:
                 raise loss
             return loss
 
+        one_by_one(monkeypatch)
         monkeypatch.setattr(network, "loss_and_gradient", loss_and_gradient)
 
 
@@ -203,6 +210,7 @@ def test_automatic_batches_hold_at_most_200_sequences(monkeypatch):
         sizes.append(len(sequences))
         return original(sequences, *arguments, **options)
 
+    one_by_one(monkeypatch)
     monkeypatch.setattr(network, "loss_and_gradient", counted)
     run(network, make_data(450), batch_size="auto", max_iter=1)
     assert sorted(sizes) == [50, 200, 200]
@@ -395,6 +403,7 @@ def test_a_gradient_that_is_not_finite_is_never_applied(monkeypatch):
         network.gradient.flat[3] = np.nan
         return 1.0
 
+    one_by_one(monkeypatch)
     monkeypatch.setattr(network, "loss_and_gradient", loss_and_gradient)
     with pytest.raises(FloatingPointError, match="gradient stopped being finite in epoch 1"):
         run(network, make_data())

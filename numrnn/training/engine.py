@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from numrnn.kernels.cpu.solvers import scale_spans
 from numrnn.network import Network
 from numrnn.packing import Sequences
+from numrnn.training.compiled_epochs import CompiledEpochs
 from numrnn.training.data import TrainingData, TrainingSource
 from numrnn.training.solvers import Solver
 from numrnn.training.streams import StreamWindows
@@ -162,9 +163,19 @@ class HostEngine:
         self.objective = objective
         self._mean_weight = data.total_weight / data.n_rows
         self._has_tables = bool(network.embeddings)
+        self._compiled: CompiledEpochs | None = None
+        if CompiledEpochs.takes(network, data, solver, objective.bptt_steps, batch_size):
+            assert isinstance(data, TrainingData)
+            self._compiled = CompiledEpochs(network, data, solver, objective.penalty, objective.max_norm, batch_size)
 
     def epoch(self, batches: Minibatches, rate: float) -> float:
         network, solver, objective = self.network, self.solver, self.objective
+        if self._compiled is not None:
+            ending = self._compiled.epoch(batches.order, batches.bounds, rate)
+            if ending is not None:
+                if ending.not_finite is not None:
+                    raise NotFinite(ending.not_finite, ending.loss, ending.number)
+                return ending.loss_sum
         parameters, gradient = network.parameters.flat, network.gradient.flat
         shuffled = self.data.reorder(batches.order)
         loss_sum = 0.0

@@ -87,8 +87,7 @@ class Solver(ABC):
         if reach is None:
             reach = Reach.all_of(parameters.size)
         self._check_tables(reach)
-        if not self.moments:
-            self.moments = {name: np.zeros_like(parameters) for name in self.moment_names}
+        self.begin(parameters)
         if reach.n_rows:
             if self._updated is None:
                 self._updated = np.zeros(reach.n_rows, dtype=np.int64)
@@ -100,6 +99,15 @@ class Solver(ABC):
             if self._updated is not None:
                 self._updated[reach.rows] = self.n_updates
         return norm
+
+    def begin(self, parameters: NDArray) -> None:
+        """Make the moments for a vector of parameters, if there are none."""
+        if not self.moments:
+            self.moments = {name: np.zeros_like(parameters) for name in self.moment_names}
+
+    def settings_of_span(self, parameters: NDArray, begin: int, end: int) -> tuple[Any, ...]:
+        """What the solver's kernel for given spans wants beside the rest, to update these elements alone."""
+        raise NotImplementedError
 
     def catch_up(self, parameters: NDArray, reach: Reach, learning_rate: float) -> None:
         """Make the updates that rows have missed.
@@ -196,6 +204,9 @@ class SGD(Solver):
         velocity = self.moments.get("velocity", gradient[:0])
         return sgd(parameters, gradient, velocity, *spans, learning_rate, self.momentum, self.nesterov, max_norm)
 
+    def settings_of_span(self, parameters: NDArray, begin: int, end: int) -> tuple[Any, ...]:
+        return self.moments.get("velocity", parameters[:0]), float(self.momentum), bool(self.nesterov)
+
     def _apply_missed(self, parameters: NDArray, spans: Spans, ages: NDArray[np.int64], learning_rate: float) -> None:
         sgd_missed(parameters, self.moments["velocity"], *spans, ages, learning_rate, self.momentum, self.nesterov)
 
@@ -241,6 +252,12 @@ class Adam(Solver):
             max_norm,
         )
 
+    def settings_of_span(self, parameters: NDArray, begin: int, end: int) -> tuple[Any, ...]:
+        # Only what decays within the span.
+        begins, ends = (np.clip(bounds, begin, end) for bounds in self.decaying)
+        factors = (self.beta_1, self.beta_2, self.epsilon, self.weight_decay)
+        return self.moments["mean"], self.moments["square"], *map(float, factors), begins, ends
+
     def _apply_missed(self, parameters: NDArray, spans: Spans, ages: NDArray[np.int64], learning_rate: float) -> None:
         adam_missed(
             parameters,
@@ -285,11 +302,13 @@ class AdamW(Adam):
     def _apply(
         self, parameters: NDArray, gradient: NDArray, spans: Spans, learning_rate: float, max_norm: float
     ) -> float:
-        if self._given_spans is None:
-            self.decaying = (spans[0][:1], spans[1][:1])
-        else:
-            self.decaying = self._given_spans
+        self.decaying = (spans[0][:1], spans[1][:1]) if self._given_spans is None else self._given_spans
         return super()._apply(parameters, gradient, spans, learning_rate, max_norm)
+
+    def settings_of_span(self, parameters: NDArray, begin: int, end: int) -> tuple[Any, ...]:
+        everything = (np.zeros(1, dtype=np.int64), np.full(1, parameters.size, dtype=np.int64))
+        self.decaying = everything if self._given_spans is None else self._given_spans
+        return super().settings_of_span(parameters, begin, end)
 
 
 class RMSprop(Solver):
@@ -316,6 +335,9 @@ class RMSprop(Solver):
     ) -> float:
         square = self.moments["square"]
         return rmsprop(parameters, gradient, square, *spans, learning_rate, self.rho, self.epsilon, max_norm)
+
+    def settings_of_span(self, parameters: NDArray, begin: int, end: int) -> tuple[Any, ...]:
+        return self.moments["square"], float(self.rho), float(self.epsilon)
 
     def _apply_missed(self, parameters: NDArray, spans: Spans, ages: NDArray[np.int64], learning_rate: float) -> None:
         rmsprop_missed(self.moments["square"], *spans, ages, self.rho)

@@ -12,6 +12,8 @@ parameters and moments are written. Each kernel
 
 Loops go over views of the spans, whose index begins at 0: only then are they computed in vectors.
 
+The kernels `..._spans` are the last step alone, for a gradient that is scaled by a given factor.
+
 The kernels `..._missed` make at once the updates that spans have missed, `ages[i]` (int64) of them, as they would have
 been with gradients of zero: moments decay, and go on moving the parameters while they do.
 """
@@ -24,7 +26,7 @@ import math
 import numpy as np
 
 from numrnn.kernels.cpu.reductions import sum_of_squares
-from numrnn.kernels.jit import inline, kernel
+from numrnn.kernels.jit import ZERO, inline, kernel
 from numrnn.kernels.updates import (
     adam_factors,
     clip_factor,
@@ -37,12 +39,15 @@ from numrnn.kernels.updates import (
 __all__ = [
     "adam",
     "adam_missed",
+    "adam_spans",
     "euclidean_norm",
     "rmsprop",
     "rmsprop_missed",
+    "rmsprop_spans",
     "scale_spans",
     "sgd",
     "sgd_missed",
+    "sgd_spans",
 ]
 
 # Terms of a sum that are smaller than this part of the first one do not count.
@@ -73,15 +78,9 @@ def euclidean_norm(vector):
 
 
 @kernel
-def sgd(parameters, gradient, velocity, begins, ends, learning_rate, momentum, nesterov, max_norm):
-    """v = momentum * v + g; p -= learning_rate * v, or with Nesterov's look-ahead learning_rate * (g + momentum * v).
-
-    velocity: float (size,), read and written; of length 0 if momentum is 0 (p -= learning_rate * g).
-    """
-    norm = _norm_of_spans(gradient, begins, ends)
-    if not np.isfinite(norm):
-        return norm
-    clip = gradient.dtype.type(clip_factor(norm, max_norm))
+def sgd_spans(parameters, gradient, begins, ends, factor, step, learning_rate, velocity, momentum, nesterov):
+    """The update of `sgd` for a gradient that is scaled by a factor; step is not used."""
+    clip = gradient.dtype.type(factor)
     rate = gradient.dtype.type(learning_rate)
     keep = gradient.dtype.type(momentum)
     for span in range(len(begins)):
@@ -96,6 +95,18 @@ def sgd(parameters, gradient, velocity, begins, ends, learning_rate, momentum, n
         else:
             for i in range(end - begin):
                 p[i], velocity_[i] = momentum_step(p[i], clip * grad[i], velocity_[i], rate, keep)
+
+
+@kernel
+def sgd(parameters, gradient, velocity, begins, ends, learning_rate, momentum, nesterov, max_norm):
+    """v = momentum * v + g; p -= learning_rate * v, or with Nesterov's look-ahead learning_rate * (g + momentum * v).
+
+    velocity: float (size,), read and written; of length 0 if momentum is 0 (p -= learning_rate * g).
+    """
+    norm = _norm_of_spans(gradient, begins, ends)
+    if np.isfinite(norm):
+        factor = clip_factor(norm, max_norm)
+        sgd_spans(parameters, gradient, begins, ends, factor, ZERO, learning_rate, velocity, momentum, nesterov)
     return norm
 
 
@@ -112,6 +123,46 @@ def sgd_missed(parameters, velocity, begins, ends, ages, learning_rate, momentum
         for i in range(len(p)):
             p[i] -= rate * velocity_[i]
             velocity_[i] *= decay
+
+
+@kernel
+def adam_spans(
+    parameters,
+    gradient,
+    begins,
+    ends,
+    factor,
+    step,
+    learning_rate,
+    mean,
+    square,
+    beta_1,
+    beta_2,
+    epsilon,
+    weight_decay,
+    decay_begins,
+    decay_ends,
+):
+    """The update of `adam` for a gradient that is scaled by a factor."""
+    number = gradient.dtype.type
+    clip = number(factor)
+    take_1, take_2 = number(1.0 - beta_1), number(1.0 - beta_2)
+    corrected, correction = adam_factors(step, learning_rate, beta_1, beta_2)
+    rate, root = number(corrected), number(correction)
+    small = number(epsilon)
+    kept = number(1.0 - learning_rate * weight_decay)
+    for part in range(len(decay_begins)):
+        p = parameters[decay_begins[part] : decay_ends[part]]
+        for i in range(len(p)):
+            p[i] *= kept
+    keep_1, keep_2 = number(beta_1), number(beta_2)
+    for span in range(len(begins)):
+        begin, end = begins[span], ends[span]
+        p, grad, mean_, square_ = parameters[begin:end], gradient[begin:end], mean[begin:end], square[begin:end]
+        for i in range(end - begin):
+            p[i], mean_[i], square_[i] = scaled_step(
+                p[i], clip * grad[i], mean_[i], square_[i], rate, root, keep_1, take_1, keep_2, take_2, small
+            )
 
 
 @kernel
@@ -139,27 +190,24 @@ def adam(
     1 - learning_rate * weight_decay (the decoupled decay of Loshchilov and Hutter 2019).
     """
     norm = _norm_of_spans(gradient, begins, ends)
-    if not np.isfinite(norm):
-        return norm
-    number = gradient.dtype.type
-    clip = number(clip_factor(norm, max_norm))
-    take_1, take_2 = number(1.0 - beta_1), number(1.0 - beta_2)
-    corrected, correction = adam_factors(step, learning_rate, beta_1, beta_2)
-    rate, root = number(corrected), number(correction)
-    small = number(epsilon)
-    kept = number(1.0 - learning_rate * weight_decay)
-    for part in range(len(decay_begins)):
-        p = parameters[decay_begins[part] : decay_ends[part]]
-        for i in range(len(p)):
-            p[i] *= kept
-    keep_1, keep_2 = number(beta_1), number(beta_2)
-    for span in range(len(begins)):
-        begin, end = begins[span], ends[span]
-        p, grad, mean_, square_ = parameters[begin:end], gradient[begin:end], mean[begin:end], square[begin:end]
-        for i in range(end - begin):
-            p[i], mean_[i], square_[i] = scaled_step(
-                p[i], clip * grad[i], mean_[i], square_[i], rate, root, keep_1, take_1, keep_2, take_2, small
-            )
+    if np.isfinite(norm):
+        adam_spans(
+            parameters,
+            gradient,
+            begins,
+            ends,
+            clip_factor(norm, max_norm),
+            step,
+            learning_rate,
+            mean,
+            square,
+            beta_1,
+            beta_2,
+            epsilon,
+            weight_decay,
+            decay_begins,
+            decay_ends,
+        )
     return norm
 
 
@@ -206,16 +254,10 @@ def rmsprop_missed(square, begins, ends, ages, rho):
 
 
 @kernel
-def rmsprop(parameters, gradient, square, begins, ends, learning_rate, rho, epsilon, max_norm):
-    """v = rho * v + (1 - rho) * g**2; p -= learning_rate * g / (sqrt(v) + epsilon).
-
-    square: float (size,), the running mean of g**2, read and written.
-    """
-    norm = _norm_of_spans(gradient, begins, ends)
-    if not np.isfinite(norm):
-        return norm
+def rmsprop_spans(parameters, gradient, begins, ends, factor, step, learning_rate, square, rho, epsilon):
+    """The update of `rmsprop` for a gradient that is scaled by a factor; step is not used."""
     number = gradient.dtype.type
-    clip = number(clip_factor(norm, max_norm))
+    clip = number(factor)
     take = number(1.0 - rho)
     rate, small, keep = number(learning_rate), number(epsilon), number(rho)
     for span in range(len(begins)):
@@ -223,4 +265,16 @@ def rmsprop(parameters, gradient, square, begins, ends, learning_rate, rho, epsi
         p, grad, square_ = parameters[begin:end], gradient[begin:end], square[begin:end]
         for i in range(end - begin):
             p[i], square_[i] = rmsprop_step(p[i], clip * grad[i], square_[i], rate, keep, take, small)
+
+
+@kernel
+def rmsprop(parameters, gradient, square, begins, ends, learning_rate, rho, epsilon, max_norm):
+    """v = rho * v + (1 - rho) * g**2; p -= learning_rate * g / (sqrt(v) + epsilon).
+
+    square: float (size,), read and written.
+    """
+    norm = _norm_of_spans(gradient, begins, ends)
+    if np.isfinite(norm):
+        factor = clip_factor(norm, max_norm)
+        rmsprop_spans(parameters, gradient, begins, ends, factor, ZERO, learning_rate, square, rho, epsilon)
     return norm
