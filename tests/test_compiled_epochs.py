@@ -184,7 +184,7 @@ class OtherAdam(Adam):
         ({"dropout": 0.1}, {}),
         ({"input_dropout": 0.1}, {}),
         ({"embeddings": ((0, 4, 2),)}, {}),
-        ({"convolutions": ({"filters": 4, "kernel_size": 3},)}, {}),
+        ({"convolutions": ({"kind": "1d", "filters": 4, "kernel_size": 3},)}, {}),
         ({"loss": "quantile", "n_outputs": 1, "quantile_levels": (0.5,)}, {}),
         ({"n_outputs": 513}, {}),
         ({"n_samples": 2}, {}),
