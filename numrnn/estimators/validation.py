@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
+from numrnn.buffers import read_only
 from numrnn.estimators.targets import Targets
+from numrnn.kernels.cpu.reductions import column_statistics
 from numrnn.packing import Sequences
 from numrnn.reading import check_readable
 
@@ -567,12 +569,9 @@ def warn_if_unscaled(estimator: Any, sequences: Sequences) -> None:
     features = [feature for feature in range(sequences.n_features) if feature not in ids]
     if not features:
         return
-    values = sequences.values[:: max(len(sequences.values) // _STEPS_FOR_SCALE, 1)]
-    if ids:
-        values = values[:, features]
-    mean = values.mean(axis=0, dtype=np.float64)
-    deviation = values.std(axis=0, dtype=np.float64)
-    lowest, highest = values.min(axis=0).astype(np.float64), values.max(axis=0).astype(np.float64)
+    of_all = np.empty((4, sequences.n_features), dtype=np.float64)
+    column_statistics(read_only(sequences.values), max(len(sequences.values) // _STEPS_FOR_SCALE, 1), *of_all)
+    mean, deviation, lowest, highest = of_all[:, features]
     magnitude = np.hypot(mean, deviation)
     largest = np.maximum(np.abs(lowest), np.abs(highest))
     spread = highest - lowest
