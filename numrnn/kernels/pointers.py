@@ -100,4 +100,4 @@ def _call_itself(pointer, arguments):
 
 
 if config.DISABLE_JIT:
-    call = _call_itself
+    call = _call_itself  # type: ignore[assignment]
