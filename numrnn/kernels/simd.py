@@ -565,14 +565,19 @@ def _emit_tile(builder, height, width, left, b, b_pitch, depth, start, start_pit
     builder.position_at_end(loop)
     k = builder.phi(_INT64)
     accumulators = [[builder.phi(vector) for _ in column] for _ in range(height)]
-    b_vectors: list[ir.Value] = []
+    updated: list[list[ir.Value]] = [[] for _ in range(height)]
+    elements = left(k)
+    a_values: list[ir.Value] = []
+    # One panel after the other: the vectors of both would not fit the registers beside the accumulators.
     for panel in b:
-        n_vectors = min(PANEL_VECTORS, width - len(b_vectors))
-        b_vectors += _load_row(builder, builder.gep(panel, [builder.mul(k, b_pitch)]), n_vectors, vector)
-    updated = []
-    for r, element in enumerate(left(k)):
-        a_value = _splat(builder, builder.load(element), vector)
-        updated.append([_fma(builder, a_value, b_vectors[v], accumulators[r][v]) for v in range(width)])
+        done = len(updated[0])
+        n_vectors = min(PANEL_VECTORS, width - done)
+        b_vectors = _load_row(builder, builder.gep(panel, [builder.mul(k, b_pitch)]), n_vectors, vector)
+        for r in range(height):
+            if done == 0:
+                a_values.append(_splat(builder, builder.load(elements[r]), vector))
+            for v, b_vector in enumerate(b_vectors, done):
+                updated[r].append(_fma(builder, a_values[r], b_vector, accumulators[r][v]))
     k_next = builder.add(k, _INT64(1))
     k.add_incoming(_INT64(0), before)
     k.add_incoming(k_next, loop)

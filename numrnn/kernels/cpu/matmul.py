@@ -34,6 +34,7 @@ __all__ = [
     "add_rows",
     "height_of_tile",
     "multiply",
+    "multiply_few",
     "multiply_kernel",
     "multiply_transposed",
     "multiply_where_it_lies",
@@ -79,20 +80,25 @@ def _multiply_few(
     c,
     c0,
     c_pitch,
+    backwards,
 ):
     """As `multiply`, for at most FEW_ROWS rows.
 
     B's panels begin panel_pitch apart, and its rows b_pitch apart, or, where that is 0, as close as they can. The
-    latency of the multiply-adds is hidden by computing two panels at once.
+    latency of the multiply-adds is hidden by computing two panels at once. Panels are taken from the last one on if
+    backwards.
     """
     n_lanes = lanes(c)
     step = PANEL_VECTORS * n_lanes
-    column = 0
-    while column < columns and n_rows > 0:
+    pairs = columns // (2 * step)
+    n_tiles = pairs + (columns - 2 * pairs * step + step - 1) // step if n_rows > 0 else 0
+    for number in range(n_tiles):
+        place = n_tiles - 1 - number if backwards else number
+        column = (place + min(place, pairs)) * step
         width = min(step, columns - column)
         source = b0 + column // step * panel_pitch
         row_pitch = b_pitch if b_pitch > 0 else width
-        if columns - column >= 2 * step:
+        if place < pairs:
             width = 2 * step
         tile_few(
             n_rows,
@@ -114,7 +120,6 @@ def _multiply_few(
             c0 + column,
             c_pitch,
         )
-        column += width
 
 
 @kernel
@@ -149,6 +154,7 @@ def multiply_kernel(
             c,
             c0,
             c_pitch,
+            False,
         )
         return
     for first in range(0, n_rows, BLOCK_ROWS):
@@ -208,6 +214,53 @@ def multiply(
     )
 
 
+@paste
+def multiply_few(
+    a,
+    a0,
+    rows,
+    row0,
+    n_rows,
+    pitch,
+    panels,
+    panels0,
+    depth,
+    columns,
+    start,
+    start0,
+    start_pitch,
+    c,
+    c0,
+    c_pitch,
+    backwards,
+):
+    """`multiply` for at most FEW_ROWS rows, where the same panels are wanted again and again, each time the other way.
+
+    What was read last is then read first, from the nearest cache: of panels that are twice as large as it, half.
+    """
+    _multiply_few(
+        constant(a),
+        np.int64(a0),
+        rows,
+        np.int64(row0),
+        np.int64(n_rows),
+        np.int64(pitch),
+        panels,
+        np.int64(panels0),
+        np.int64(PANEL_VECTORS * lanes(c) * depth),
+        ZERO,
+        np.int64(depth),
+        np.int64(columns),
+        start,
+        np.int64(start0),
+        np.int64(start_pitch),
+        c,
+        np.int64(c0),
+        np.int64(c_pitch),
+        backwards,
+    )
+
+
 @kernel
 def multiply_where_it_lies(
     a, a0, rows, n_rows, pitch, gates, padded, hidden_size, weight, column_begin, columns, c, c0, c_pitch
@@ -239,6 +292,7 @@ def multiply_where_it_lies(
             c,
             c0,
             c_pitch,
+            False,
         )
 
 

@@ -17,10 +17,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from numrnn.kernels.barrier import meet
-from numrnn.kernels.cpu.matmul import multiply, multiply_where_it_lies
+from numrnn.kernels.cpu.matmul import multiply, multiply_few, multiply_where_it_lies
 from numrnn.kernels.equations import CELLS, Cell
 from numrnn.kernels.jit import ZERO, inline, specialize
 from numrnn.kernels.simd import (
+    FEW_ROWS,
     constant,
     fma,
     lanes,
@@ -230,24 +231,45 @@ def forward(
             if alive <= 0:
                 continue
             at = row * slots
-            multiply(
-                read,
-                ZERO,
-                identity,
-                begin,
-                alive,
-                padded,
-                weights,
-                hidden_panels,
-                hidden_size,
-                hidden_columns,
-                z,
-                at + hidden_first,
-                slots,
-                z,
-                at + hidden_first,
-                slots,
-            )
+            if alive <= FEW_ROWS:
+                multiply_few(
+                    read,
+                    ZERO,
+                    identity,
+                    begin,
+                    alive,
+                    padded,
+                    weights,
+                    hidden_panels,
+                    hidden_size,
+                    hidden_columns,
+                    z,
+                    at + hidden_first,
+                    slots,
+                    z,
+                    at + hidden_first,
+                    slots,
+                    s % 2 == 1,
+                )
+            else:
+                multiply(
+                    read,
+                    ZERO,
+                    identity,
+                    begin,
+                    alive,
+                    padded,
+                    weights,
+                    hidden_panels,
+                    hidden_size,
+                    hidden_columns,
+                    z,
+                    at + hidden_first,
+                    slots,
+                    z,
+                    at + hidden_first,
+                    slots,
+                )
             if n_threads > 1:
                 # Nobody may change the hidden state that others still read.
                 meetings += 1
