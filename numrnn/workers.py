@@ -173,7 +173,7 @@ class _Helper:
         self._work = work
         asked = int(self._asked[0]) + 1
         if self.is_awake:
-            # Asked where nobody holds the interpreter's lock, and left alone with it until it has passed through Python.
+            # Asked where nobody holds the interpreter's lock, and left alone with that until it is through Python.
             await_begin(self._asked, asked, self._begun, asked, _UNTIL_BEGUN, _THROUGH_PYTHON)
         else:
             self._asked[0] = asked

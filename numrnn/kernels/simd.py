@@ -324,9 +324,7 @@ def _by_register(builder: ir.IRBuilder, value: ir.Value, operation: Callable) ->
 
 def _estimate(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     everywhere = ir.Constant(ir.IntType(16), 0xFFFF)
-    return _call(
-        builder, "llvm.x86.avx512.rcp14.ps.512", value.type, value, _constant(value.type, 0.0), everywhere
-    )
+    return _call(builder, "llvm.x86.avx512.rcp14.ps.512", value.type, value, _constant(value.type, 0.0), everywhere)
 
 
 @intrinsic
