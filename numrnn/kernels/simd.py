@@ -52,6 +52,7 @@ __all__ = [
     "store_slots",
     "tile",
     "tile_few",
+    "tile_of_two",
     "tile_transposed",
     "transpose",
     "where_below",
@@ -554,15 +555,30 @@ def _emit_tile(builder, height, width, left, b, b_pitch, depth, start, start_pit
 
     left is what `_by_rows` or `_by_columns` returns; b has a pointer for every PANEL_VECTORS vectors of a row.
     """
+    _emit_tile_of_sums(builder, height, width, [(left, b, b_pitch, depth)], start, start_pitch, c, c_pitch, vector)
+
+
+def _emit_tile_of_sums(builder, height, width, products, start, start_pitch, c, c_pitch, vector):
+    """As `_emit_tile`, for the sum of several products (left, b, b_pitch, depth), one after the other."""
     column = [_INT64(i * vector.count) for i in range(width)]
     starts = [builder.gep(start, [builder.mul(start_pitch, _INT64(r))]) for r in range(height)]
-    initial = [[_load(builder, builder.gep(s, [v]), vector) for v in column] for s in starts]
+    sums = [[_load(builder, builder.gep(s, [v]), vector) for v in column] for s in starts]
+    for left, b, b_pitch, depth in products:
+        sums = _emit_product(builder, height, width, left, b, b_pitch, depth, sums, vector)
+    for r in range(height):
+        target = builder.gep(c, [builder.mul(c_pitch, _INT64(r))])
+        for v in range(width):
+            _store(builder, sums[r][v], builder.gep(target, [column[v]]))
+
+
+def _emit_product(builder, height, width, left, b, b_pitch, depth, initial, vector):
+    """The accumulators of a tile after one product, at least one deep, has been added to their initial values."""
     before = builder.block
     loop, after = builder.append_basic_block("depth"), builder.append_basic_block("depth.end")
     builder.branch(loop)
     builder.position_at_end(loop)
     k = builder.phi(_INT64)
-    accumulators = [[builder.phi(vector) for _ in column] for _ in range(height)]
+    accumulators = [[builder.phi(vector) for _ in range(width)] for _ in range(height)]
     updated: list[list[ir.Value]] = [[] for _ in range(height)]
     elements = left(k)
     a_values: list[ir.Value] = []
@@ -585,10 +601,7 @@ def _emit_tile(builder, height, width, left, b, b_pitch, depth, start, start_pit
             accumulators[r][v].add_incoming(updated[r][v], loop)
     builder.cbranch(builder.icmp_signed("<", k_next, depth), loop, after)
     builder.position_at_end(after)
-    for r in range(height):
-        target = builder.gep(c, [builder.mul(c_pitch, _INT64(r))])
-        for v in range(width):
-            _store(builder, updated[r][v], builder.gep(target, [column[v]]))
+    return updated
 
 
 def _for_every_shape(builder, height, width, most_rows, widths, emit):
@@ -640,6 +653,73 @@ def tile(typingctx, height, width, a, a0, rows, row0, pitch, b, b0, depth, start
 
     matrix = (index, start, index, index, c, index, index)
     return types.void(index, index, a, index, rows, index, index, b, index, *matrix), codegen
+
+
+@intrinsic
+def tile_of_two(
+    typingctx,
+    height,
+    width,
+    a,
+    a0,
+    a_rows,
+    a_row0,
+    a_pitch,
+    a_depth,
+    d,
+    d0,
+    d_rows,
+    d_row0,
+    d_pitch,
+    d_depth,
+    b,
+    b0,
+    b1,
+    start,
+    start0,
+    start_pitch,
+    c,
+    c0,
+    c_pitch,
+):
+    """As `tile`, for the sum of two products: of A with the rows of B from b0 on, and of D with those from b1 on."""
+    index = types.intp
+    vector = Vector(c.dtype)
+
+    def codegen(context, builder, sig, args):
+        height_, width_, a_, a0_, a_rows_, a_row0_, a_pitch_, a_depth_ = args[:8]
+        d_, d0_, d_rows_, d_row0_, d_pitch_, d_depth_, b_, b0_, b1_ = args[8:17]
+        s_, s0_, s_pitch_, c_, c0_, c_pitch_ = args[17:]
+        first = (_pointer(context, builder, a, a_, a0_), _pointer(context, builder, a_rows, a_rows_, a_row0_), a_pitch_)
+        second = (
+            _pointer(context, builder, d, d_, d0_),
+            _pointer(context, builder, d_rows, d_rows_, d_row0_),
+            d_pitch_,
+        )
+        panels = [_pointer(context, builder, b, b_, begin) for begin in (b0_, b1_)]
+        result = (
+            _pointer(context, builder, start, s_, s0_),
+            s_pitch_,
+            _pointer(context, builder, c, c_, c0_),
+            c_pitch_,
+            _value_ir(vector),
+        )
+
+        def emit(rows_high, vectors_wide):
+            b_pitch = _INT64(vectors_wide * vector.lanes)
+            products = [
+                (_by_rows(builder, rows_high, *left), [panel], b_pitch, depth)
+                for left, panel, depth in ((first, panels[0], a_depth_), (second, panels[1], d_depth_))
+            ]
+            _emit_tile_of_sums(builder, rows_high, vectors_wide, products, *result)
+
+        _for_every_shape(builder, height_, width_, TILE_ROWS, range(1, PANEL_VECTORS + 1), emit)
+        return context.get_dummy_value()
+
+    left = (a, index, a_rows, index, index, index)
+    second_left = (d, index, d_rows, index, index, index)
+    matrix = (start, index, index, c, index, index)
+    return types.void(index, index, *left, *second_left, b, index, index, *matrix), codegen
 
 
 @intrinsic
@@ -752,6 +832,7 @@ if config.DISABLE_JIT:
         store_slots,
         tile,
         tile_few,
+        tile_of_two,
         tile_transposed,
         transpose,
         where_below,

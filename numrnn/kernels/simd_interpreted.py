@@ -141,6 +141,35 @@ def tile(height, width, a, a0, rows, row0, pitch, b, b0, depth, start, start0, s
             c[_span(c, c0 + r * c_pitch, columns)] = total + left.astype(np.float64) @ factor
 
 
+def tile_of_two(
+    height,
+    width,
+    a,
+    a0,
+    a_rows,
+    a_row0,
+    a_pitch,
+    a_depth,
+    d,
+    d0,
+    d_rows,
+    d_row0,
+    d_pitch,
+    d_depth,
+    b,
+    b0,
+    b1,
+    start,
+    start0,
+    start_pitch,
+    c,
+    c0,
+    c_pitch,
+):
+    tile(height, width, a, a0, a_rows, a_row0, a_pitch, b, b0, a_depth, start, start0, start_pitch, c, c0, c_pitch)
+    tile(height, width, d, d0, d_rows, d_row0, d_pitch, b, b1, d_depth, c, c0, c_pitch, c, c0, c_pitch)
+
+
 def tile_transposed(height, width, a, a0, pitch, b, b0, depth, start, start0, start_pitch, c, c0, c_pitch):
     columns = width * lanes(c)
     factor = _panel(b, b0, columns, depth, width, lanes(c))

@@ -23,6 +23,7 @@ from numrnn.kernels.simd import (
     store,
     tile,
     tile_few,
+    tile_of_two,
     transpose,
     zeros_like,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "multiply_few",
     "multiply_kernel",
     "multiply_transposed",
+    "multiply_two",
     "multiply_where_it_lies",
     "pack_columns",
     "pack_layer",
@@ -258,6 +260,124 @@ def multiply_few(
         np.int64(c0),
         np.int64(c_pitch),
         backwards,
+    )
+
+
+@kernel
+def _multiply_two(
+    a,
+    a0,
+    a_rows,
+    a_row0,
+    a_pitch,
+    a_depth,
+    d,
+    d0,
+    d_rows,
+    d_row0,
+    d_pitch,
+    d_depth,
+    n_rows,
+    panels,
+    panels0,
+    panels1,
+    columns,
+    start,
+    start0,
+    c,
+    c0,
+    c_pitch,
+):
+    n_lanes = lanes(c)
+    step = PANEL_VECTORS * n_lanes
+    for first in range(0, n_rows, BLOCK_ROWS):
+        last = min(n_rows, first + BLOCK_ROWS)
+        for column in range(0, columns, step):
+            width = min(step, columns - column)
+            row = first
+            while row < last:
+                height = height_of_tile(last - row)
+                tile_of_two(
+                    height,
+                    width // n_lanes,
+                    a,
+                    a0,
+                    a_rows,
+                    a_row0 + row,
+                    a_pitch,
+                    a_depth,
+                    d,
+                    d0,
+                    d_rows,
+                    d_row0 + row,
+                    d_pitch,
+                    d_depth,
+                    panels,
+                    panels0 + column * a_depth,
+                    panels1 + column * d_depth,
+                    start,
+                    start0 + column,
+                    ZERO,
+                    c,
+                    c0 + row * c_pitch + column,
+                    c_pitch,
+                )
+                row += height
+
+
+@paste
+def multiply_two(
+    a,
+    a0,
+    a_rows,
+    a_row0,
+    a_pitch,
+    a_depth,
+    d,
+    d0,
+    d_rows,
+    d_row0,
+    d_pitch,
+    d_depth,
+    n_rows,
+    panels,
+    panels0,
+    panels1,
+    columns,
+    start,
+    start0,
+    c,
+    c0,
+    c_pitch,
+):
+    """C[i] = start + A[a_rows[i]] @ B + D[d_rows[i]] @ E: two products, whose sums stay in registers between them.
+
+    Arguments as of `multiply`; B is packed from panels0 on, E from panels1 on. To the bit what one product after the
+    other makes.
+    """
+    _multiply_two(
+        constant(a),
+        np.int64(a0),
+        a_rows,
+        np.int64(a_row0),
+        np.int64(a_pitch),
+        np.int64(a_depth),
+        constant(d),
+        np.int64(d0),
+        d_rows,
+        np.int64(d_row0),
+        np.int64(d_pitch),
+        np.int64(d_depth),
+        np.int64(n_rows),
+        panels,
+        np.int64(panels0),
+        np.int64(panels1),
+        np.int64(columns),
+        start,
+        np.int64(start0),
+        c,
+        np.int64(c0),
+        np.int64(c_pitch),
     )
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from numrnn.kernels.barrier import meet
-from numrnn.kernels.cpu.matmul import multiply, multiply_few, multiply_where_it_lies
+from numrnn.kernels.cpu.matmul import multiply, multiply_few, multiply_two, multiply_where_it_lies
 from numrnn.kernels.equations import CELLS, Cell
 from numrnn.kernels.jit import ZERO, inline, specialize
 from numrnn.kernels.simd import (
@@ -181,6 +181,8 @@ def forward(
         # As many time steps as the scratch holds: their inputs go through the input weights in one product.
         chunk_end = done
         n_rows = 0
+        # Where all slots take both products, and there are rows enough to use a weight several times, a tile makes both.
+        at_once = input_size > 0 and N_INPUT_GATES == N_SLOTS and N_HIDDEN_GATES == N_SLOTS
         while chunk_end < n_steps:
             t = n_steps - 1 - chunk_end if reverse else chunk_end
             first = offsets[t]
@@ -191,8 +193,12 @@ def forward(
                 for i in range(alive):
                     chunk_rows[n_rows + i] = value_rows[first + begin + i]
                 n_rows += alive
+                at_once = at_once and alive > FEW_ROWS
             chunk_end += 1
-        if input_size > 0:
+        if at_once:
+            # The products with the inputs are made with those of the hidden states.
+            pass
+        elif input_size > 0:
             multiply(
                 values,
                 ZERO,
@@ -230,8 +236,33 @@ def forward(
             alive = min(end, offsets[t + 1] - first) - begin
             if alive <= 0:
                 continue
-            at = row * slots
-            if alive <= FEW_ROWS:
+            at = 0 if at_once else row * slots
+            if at_once:
+                multiply_two(
+                    values,
+                    ZERO,
+                    chunk_rows,
+                    row,
+                    value_pitch,
+                    input_size,
+                    read,
+                    ZERO,
+                    identity,
+                    begin,
+                    padded,
+                    hidden_size,
+                    alive,
+                    weights,
+                    ZERO,
+                    hidden_panels,
+                    slots,
+                    weights,
+                    bias,
+                    z,
+                    at,
+                    slots,
+                )
+            elif alive <= FEW_ROWS:
                 multiply_few(
                     read,
                     ZERO,
