@@ -181,7 +181,7 @@ def forward(
         # As many time steps as the scratch holds: their inputs go through the input weights in one product.
         chunk_end = done
         n_rows = 0
-        # Where all slots take both products, and there are rows enough to use a weight several times, a tile makes both.
+        # Where all slots take both products, and rows are enough to use a weight several times, a tile makes both.
         at_once = input_size > 0 and N_INPUT_GATES == N_SLOTS and N_HIDDEN_GATES == N_SLOTS
         while chunk_end < n_steps:
             t = n_steps - 1 - chunk_end if reverse else chunk_end
