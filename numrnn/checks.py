@@ -91,6 +91,7 @@ class StateLayout:
         self.dtype = dtype
         self.uniform = len(set(self.hidden_sizes)) == 1
         self._places = len(self.hidden_sizes) * n_directions
+        self._resting: dict[int, list[tuple[NDArray, ...]]] = {}
 
     def as_it_is(self, state: Any, n_sequences: int) -> tuple[NDArray, ...] | None:
         """The arrays of h, and of c, of a state that needs no conversion at all; None if it does, or is wrong.
@@ -168,6 +169,17 @@ class StateLayout:
         for s in range(self.n_states):
             result.append(blocks[0][s] if self.uniform else [block[s] for block in blocks])
         return result[0] if self.n_states == 1 else tuple(result)
+
+    def resting(self, n_sequences: int) -> list[tuple[NDArray, ...]]:
+        """The arrays of `zeros` for each group of layers that share them. They are kept, and not to be written.
+
+        This is on the path of every single time step of a network without a state.
+        """
+        kept = self._resting.get(n_sequences)
+        if kept is None:
+            parts = self.parts(self.zeros(n_sequences), n_sequences)
+            kept = self._resting[n_sequences] = list(zip(*parts, strict=True))
+        return kept
 
     def zeros(self, n_sequences: int) -> Any:
         """The state of a network that has seen nothing, in the public form."""

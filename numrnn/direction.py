@@ -31,8 +31,10 @@ Task = Callable[[], None]
 _SCRATCH_BYTES = 256 * 1024
 # The masks of recurrent states are drawn from streams of their own, those between layers from the layer's number.
 _RECURRENT_STREAM = 2**31
-# Weights that one core cannot keep in its second-level cache beside everything else.
+# Weights that one core cannot keep in its second-level cache beside everything else, and the sequences of a thread that
+# use them often enough, whenever they come, for it to do without others.
 _LARGE_WEIGHTS = 768 * 1024
+_ENOUGH_SEQUENCES = 8
 # Time steps for which the recurrent weights are not packed on the way back, if there are few sequences.
 _FEW_STEPS = 4
 
@@ -387,10 +389,12 @@ class Direction:
         return panels.view(self.factor_dtype)
 
     def shares(self, packing: Packing, n_threads: int) -> list[Share]:
-        """Divide the work of a pass among threads: by units if the weights are large, else by sequences."""
+        """Divide the work of a pass among threads: by units if weights are large and sequences few, else by these."""
         if n_threads > 1:
             vectors = self.padded // self.lanes
-            if vectors >= n_threads and self.is_large and COMPILED:
+            # On average over the time steps.
+            few = packing.n_rows < _ENOUGH_SEQUENCES * n_threads * packing.n_timesteps
+            if few and vectors >= n_threads and self.is_large and COMPILED:
                 bounds = [vectors * i // n_threads * self.lanes for i in range(n_threads + 1)]
                 counter = np.zeros(1, dtype=np.int64)
                 return [Share(0, packing.n_sequences, a, b - a, counter, n_threads) for a, b in pairwise(bounds)]

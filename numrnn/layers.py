@@ -492,12 +492,11 @@ class _RecurrentLayer:
         """
         layout, dtype, advance = self._states, self.dtype, self._stack.advance
         n_states, n_sequences = layout.n_states, len(x)
-        states = layout.as_it_is(state, n_sequences)
-        if states is None:
-            parts = layout.parts(layout.zeros(n_sequences) if state is None else state, n_sequences)
-            by_group = list(zip(*parts, strict=True))
+        if state is None:
+            by_group = layout.resting(n_sequences)
         else:
-            by_group = [states]
+            states = layout.as_it_is(state, n_sequences)
+            by_group = list(zip(*layout.parts(state, n_sequences), strict=True)) if states is None else [states]
         packed = self._packed_weights()
         finite = True
         made = []

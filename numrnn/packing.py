@@ -19,8 +19,8 @@ __all__ = ["Packing", "Sequences", "balanced_ranges"]
 
 Rows = NDArray[np.int64]
 
-# Of batches with as few sequences as this, the last table of rows is remembered: it takes longer to make than to use.
-_REMEMBERED = 64
+# Of batches with as few time steps as this, the last table of rows is remembered: it takes long to make beside its use.
+_REMEMBERED = 2**16
 
 
 def _row_ranges(starts: Rows, lengths: Rows) -> Rows:
@@ -156,7 +156,7 @@ class Packing:
     def rows(self, starts: Rows) -> Rows:
         """Where each packed row lies, if sequence i of the caller begins at row `starts[i]` of some matrix."""
         starts = np.asarray(starts, dtype=np.int64)
-        if self.n_sequences <= _REMEMBERED:
+        if self.n_rows <= _REMEMBERED:
             key = starts.tobytes()
             if self._last is not None and self._last[0] == key:
                 return self._last[1]

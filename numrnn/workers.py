@@ -16,7 +16,7 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from numrnn.kernels.barrier import await_count
+from numrnn.kernels.barrier import await_begin, await_count
 from numrnn.kernels.jit import COMPILED
 
 __all__ = ["Workers", "effective_n_jobs"]
@@ -28,9 +28,10 @@ _AWAKE = 2**16
 # Floating-point operations that are worth a thread of their own.
 _FLOPS_PER_THREAD = 4_000_000
 # Looks that take about as long as the way of a task through Python to its kernel, where it leaves the interpreter's
-# lock to others. Two threads that want that lock at once would have to be woken by the system. From 150 to 400 the
-# number makes no difference that can be measured.
-_THROUGH_PYTHON = 150
+# lock to others. Two threads that want that lock at once would have to be woken by the system.
+_THROUGH_PYTHON = 300
+# The most looks for a thread that was asked to work and is awake: its processor may be taken.
+_UNTIL_BEGUN = 1024
 
 
 def effective_n_jobs(n_jobs: int | None) -> int:
@@ -141,9 +142,10 @@ class _Helper:
     def __init__(self, stays_awake: bool) -> None:
         self.is_awake = stays_awake
         self._looks = _AWAKE if stays_awake else 0
-        # How often it was asked to work, and after which of these it waits again; each in a cache line of its own.
-        self._counts = np.zeros((3, 16), dtype=np.int64)
-        self._asked, self._idle, self._nothing = self._counts[:, :1]
+        # How often it was asked to work, which of these it has begun, and after which it waits again; each in a cache
+        # line of its own.
+        self._counts = np.zeros((4, 16), dtype=np.int64)
+        self._asked, self._begun, self._idle, self._nothing = self._counts[:, :1]
         self._condition = threading.Condition()
         self._work: _Work | None = None
         self._thread = threading.Thread(target=self._run, name="numrnn", daemon=True)
@@ -160,6 +162,7 @@ class _Helper:
                     self.is_awake = self._looks > 0
             done = int(self._asked[0])
             work = self._work
+            self._begun[0] = done
             if work is None:
                 return
             work.help()
@@ -168,7 +171,13 @@ class _Helper:
     def ask(self, work: _Work | None) -> None:
         """Give it work; None is its end."""
         self._work = work
-        self._asked[0] += 1
+        asked = int(self._asked[0]) + 1
+        if self.is_awake:
+            # Asked where nobody holds the interpreter's lock, and left alone with that until it is through Python.
+            await_begin(self._asked, asked, self._begun, asked, _UNTIL_BEGUN, _THROUGH_PYTHON)
+        else:
+            self._asked[0] = asked
+        # It may have fallen asleep before it could see that.
         if not self.is_awake:
             with self._condition:
                 self._condition.notify()
@@ -177,10 +186,6 @@ class _Helper:
         """Look for a while whether it has done its work."""
         if self._looks:
             await_count(self._nothing, 0, self._idle, int(self._asked[0]), _AWAKE)
-
-    def let_begin(self) -> None:
-        """Keep away from the interpreter's lock until it has passed through Python."""
-        await_count(self._nothing, 0, self._nothing, 1, _THROUGH_PYTHON)
 
     def join(self) -> None:
         self._thread.join()
@@ -284,8 +289,6 @@ class Workers:
         try:
             for helper in helpers:
                 helper.ask(work)
-            if helpers and helpers[0].is_awake:
-                helpers[0].let_begin()
             work.do_first()
             while work.do_next():
                 pass

@@ -323,6 +323,7 @@ def test_results_do_not_depend_on_the_number_of_threads(
     many_threads, monkeypatch, cell, dtype, bidirectional, by_units
 ):
     monkeypatch.setattr(direction, "_LARGE_WEIGHTS", 0 if by_units else 2**62)
+    monkeypatch.setattr(direction, "_ENOUGH_SEQUENCES", 2**31)
     expected = Problem(cell, lengths_for(45, 5), 3, (40, 17), dtype, bidirectional, n_jobs=1).run()
     for n_jobs in (2, 3, 6):
         many_threads.most_tasks = 0

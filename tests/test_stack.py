@@ -10,7 +10,7 @@ import pytest
 
 from numrnn.buffers import Buffers
 from numrnn.kernels.jit import COMPILED
-from numrnn.packing import Sequences
+from numrnn.packing import Packing, Sequences
 from numrnn.parameters import Parameters
 from numrnn.stack import RecurrentStack
 from numrnn.windows import last_in_windows, window_seed
@@ -527,6 +527,7 @@ def test_the_last_output_of_windows_is_that_of_the_whole():
 def test_recurrent_dropout_does_not_depend_on_the_workers(many_threads, monkeypatch, cell, by_units):
     if by_units:
         monkeypatch.setattr("numrnn.direction._LARGE_WEIGHTS", 1)
+        monkeypatch.setattr("numrnn.direction._ENOUGH_SEQUENCES", 2**31)
     lengths = np.random.default_rng(2).integers(0, 6, size=37)
     for bidirectional in (False, True):
         results = []
@@ -538,6 +539,19 @@ def test_recurrent_dropout_does_not_depend_on_the_workers(many_threads, monkeypa
         for result in results[1:]:
             assert_identical(result, results[0])
     assert many_threads.together == (by_units and COMPILED)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "by_units"), [([4] * 5, True), ([4] * 15, True), ([4] * 16, False), ([8] + [3] * 30, True)]
+)
+def test_only_few_sequences_through_large_layers_are_divided_by_units(monkeypatch, lengths, by_units):
+    monkeypatch.setattr("numrnn.direction._LARGE_WEIGHTS", 1)
+    ((direction,),) = RecurrentStack("lstm", 3, (70,)).directions
+    shares = direction.shares(Packing(lengths), 2)
+    assert len(shares) == 2
+    together = {share.n_threads for share in shares}
+    assert together == ({2} if by_units and COMPILED else {1})
+    assert sum(share.units for share in shares) == direction.padded * (1 if by_units and COMPILED else 2)
 
 
 @every_cell

@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 
 from numrnn.kernels.jit import COMPILED, CPU_FEATURES, kernel
 
-__all__ = ["await_count", "meet"]
+__all__ = ["await_begin", "await_count", "meet"]
 
 _INT32 = ir.IntType(32)
 _INT64 = ir.IntType(64)
@@ -105,6 +105,14 @@ def await_count(mine, value, counter, wanted, looks):
     _publish(mine, value)
     _look_for(counter, wanted, looks)
     return counter[0] >= wanted
+
+
+@kernel
+def await_begin(mine, value, counter, wanted, looks, more):
+    """As `await_count`, and then wait for `more` looks. The interpreter's lock is free for all that time."""
+    _publish(mine, value)
+    _look_for(counter, wanted, looks)
+    _look_for(mine, value + 1, more)
 
 
 def _meet_alone(counter: Any, n_threads: int, meeting: int) -> None:

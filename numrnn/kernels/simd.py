@@ -37,12 +37,14 @@ __all__ = [
     "clamp",
     "constant",
     "copy_sign",
+    "factors_of",
     "fma",
     "lane_count",
     "lanes",
     "load",
     "load_partial",
     "load_slots",
+    "load_wide_slots",
     "minimum",
     "numbers_in",
     "power_of_two",
@@ -55,8 +57,10 @@ __all__ = [
     "store_slots",
     "tile",
     "tile_few",
+    "tile_of_two",
     "tile_transposed",
     "transpose",
+    "where_below",
     "where_positive",
     "zeros_like",
 ]
@@ -78,11 +82,11 @@ def lane_count(dtype: Any) -> int:
 
 # ---------------------------------------------------------------------------------------------------------- the type
 class Vector(types.Type):
-    """One SIMD register of float32 or float64 lanes."""
+    """One SIMD register, or several of them side by side, of float32 or float64 lanes."""
 
-    def __init__(self, scalar: types.Float) -> None:
+    def __init__(self, scalar: types.Float, registers: int = 1) -> None:
         self.scalar = scalar
-        self.lanes = VECTOR_BITS // scalar.bitwidth
+        self.lanes = registers * VECTOR_BITS // scalar.bitwidth
         super().__init__(f"vector{self.lanes}x{scalar}")
 
 
@@ -241,6 +245,18 @@ def minimum(typingctx, x, limit):
 
 
 @intrinsic
+def where_below(typingctx, x, limit, y, z):
+    """y where x is below the limit, elsewhere z; NaN is not below."""
+    result = _common_type(x, y, z)
+
+    def codegen(context, builder, sig, args):
+        x_, limit_, y_, z_ = (_as(context, builder, a, t, result) for a, t in zip(args, sig.args, strict=True))
+        return builder.select(builder.fcmp_ordered("<", x_, limit_), y_, z_)
+
+    return result(x, limit, y, z), codegen
+
+
+@intrinsic
 def where_positive(typingctx, condition, x, y):
     """x where the condition is above zero, elsewhere y; NaN in the condition is not above zero."""
     result = _common_type(condition, x, y)
@@ -299,9 +315,28 @@ def power_of_two(typingctx, shifted):
     return shifted(shifted), codegen
 
 
+def _by_register(builder: ir.IRBuilder, value: ir.Value, operation: Callable) -> ir.Value:
+    """An operation that the processor has for one register, done for each of those that the value spans."""
+    count = VECTOR_BITS // 32
+    parts = [
+        operation(builder, builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(_INT32, count), lanes_)))
+        for lanes_ in (list(range(first, first + count)) for first in range(0, value.type.count, count))
+    ]
+    while len(parts) > 1:
+        width = 2 * parts[0].type.count
+        order = ir.Constant(ir.VectorType(_INT32, width), list(range(width)))
+        parts = [builder.shuffle_vector(*pair, order) for pair in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+def _estimate(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    everywhere = ir.Constant(ir.IntType(16), 0xFFFF)
+    return _call(builder, "llvm.x86.avx512.rcp14.ps.512", value.type, value, _constant(value.type, 0.0), everywhere)
+
+
 @intrinsic
 def reciprocal_estimate(typingctx, x):
-    """1 / x for x in [1, 2]: within 2**-22 relative, and exact for 1 and 2.
+    """1 / x for x from 1 on: within 2**-22 relative, and exact for 1 and 2.
 
     In vectors of AVX-512 float32 it is the processor's estimate (2**-14) refined by one Newton step, several times
     faster than a division; elsewhere it is a division. (The estimate of SSE and AVX is too coarse for one step.)
@@ -313,9 +348,7 @@ def reciprocal_estimate(typingctx, x):
         one = _constant(value.type, 1.0)
         if not estimated:
             return builder.fdiv(one, value)
-        everywhere = ir.Constant(ir.IntType(16), 0xFFFF)
-        name = "llvm.x86.avx512.rcp14.ps.512"
-        estimate = _call(builder, name, value.type, value, _constant(value.type, 0.0), everywhere)
+        estimate = _by_register(builder, value, _estimate)
         error = _fma(builder, builder.fsub(_constant(value.type, -0.0), value), estimate, one)
         return _fma(builder, estimate, error, estimate)
 
@@ -416,19 +449,29 @@ def store_partial(typingctx, array, index, count, value):
     return types.void(array, types.intp, types.intp, value), codegen
 
 
-@intrinsic(prefer_literal=True)
-def load_slots(typingctx, array, index, stride, count):
-    """A tuple of `count` (a constant) vectors that lie `stride` elements apart."""
-    vector = Vector(array.dtype)
+def _slots(vector: Vector, array: types.Array, count: types.IntegerLiteral) -> Any:
+    """What `load_slots` is for one kind of vector."""
     result = types.UniTuple(vector, count.literal_value)
 
     def codegen(context, builder, sig, args):
         start = _pointer(context, builder, array, args[0], args[1])
-        stride_ = context.cast(builder, args[2], sig.args[2], types.intp)
-        pointers = [builder.gep(start, [builder.mul(stride_, _INT64(i))]) for i in range(result.count)]
+        stride = context.cast(builder, args[2], sig.args[2], types.intp)
+        pointers = [builder.gep(start, [builder.mul(stride, _INT64(i))]) for i in range(result.count)]
         return context.make_tuple(builder, result, [_load(builder, p, _value_ir(vector)) for p in pointers])
 
     return result(array, types.intp, types.intp, count), codegen
+
+
+@intrinsic(prefer_literal=True)
+def load_slots(typingctx, array, index, stride, count):
+    """A tuple of `count` (a constant) vectors that lie `stride` elements apart."""
+    return _slots(Vector(array.dtype), array, count)
+
+
+@intrinsic(prefer_literal=True)
+def load_wide_slots(typingctx, array, index, stride, count):
+    """As `load_slots`, of vectors twice as wide as a register."""
+    return _slots(Vector(array.dtype, 2), array, count)
 
 
 @intrinsic
@@ -498,6 +541,17 @@ def numbers_in(typingctx, array):
         return context.get_constant(types.intp, count)
 
     return types.intp(array), codegen
+
+
+@intrinsic
+def factors_of(typingctx, numbers, pairs):
+    """Of two arrays the second one if it is one of pairs, else the first one."""
+    narrow = isinstance(pairs.dtype, types.Integer)
+
+    def codegen(context, builder, sig, args):
+        return impl_ret_borrowed(context, builder, sig.return_type, args[narrow])
+
+    return (pairs if narrow else numbers)(numbers, pairs), codegen
 
 
 @intrinsic
@@ -628,25 +682,45 @@ def _emit_tile(builder, height, width, left, b, b_pitch, depth, start, start_pit
     Both factors are of numbers, or both of pairs, of which depth is the number then. left is what `_by_rows` or
     `_by_columns` returns; b has a pointer for every PANEL_VECTORS vectors of a row.
     """
+    _emit_tile_of_sums(builder, height, width, [(left, b, b_pitch, depth)], start, start_pitch, c, c_pitch, vector)
+
+
+def _emit_tile_of_sums(builder, height, width, products, start, start_pitch, c, c_pitch, vector):
+    """As `_emit_tile`, for the sum of several products (left, b, b_pitch, depth), one after the other."""
     column = [_INT64(i * vector.count) for i in range(width)]
     starts = [builder.gep(start, [builder.mul(start_pitch, _INT64(r))]) for r in range(height)]
-    initial = [[_load(builder, builder.gep(s, [v]), vector) for v in column] for s in starts]
+    sums = [[_load(builder, builder.gep(s, [v]), vector) for v in column] for s in starts]
+    for left, b, b_pitch, depth in products:
+        sums = _emit_product(builder, height, width, left, b, b_pitch, depth, sums, vector)
+    for r in range(height):
+        target = builder.gep(c, [builder.mul(c_pitch, _INT64(r))])
+        for v in range(width):
+            _store(builder, sums[r][v], builder.gep(target, [column[v]]))
+
+
+def _emit_product(builder, height, width, left, b, b_pitch, depth, initial, vector):
+    """The accumulators of a tile after one product, at least one deep, has been added to their initial values."""
     before = builder.block
     loop, after = builder.append_basic_block("depth"), builder.append_basic_block("depth.end")
     builder.branch(loop)
     builder.position_at_end(loop)
     k = builder.phi(_INT64)
-    accumulators = [[builder.phi(vector) for _ in column] for _ in range(height)]
-    b_vectors: list[ir.Value] = []
+    accumulators = [[builder.phi(vector) for _ in range(width)] for _ in range(height)]
+    updated: list[list[ir.Value]] = [[] for _ in range(height)]
+    elements = left(k)
+    a_values: list[ir.Value] = []
+    # One panel after the other: the vectors of both would not fit the registers beside the accumulators.
     for panel in b:
-        n_vectors = min(PANEL_VECTORS, width - len(b_vectors))
-        b_vectors += _load_row(builder, builder.gep(panel, [builder.mul(k, b_pitch)]), n_vectors, vector)
-    updated = []
-    for r, element in enumerate(left(k)):
-        a_number = builder.load(element)
-        a_value = _splat(builder, a_number, ir.VectorType(a_number.type, vector.count))
-        add = _multiply_add_pairs if a_number.type == _INT32 else _fma
-        updated.append([add(builder, a_value, b_vectors[v], accumulators[r][v]) for v in range(width)])
+        done = len(updated[0])
+        n_vectors = min(PANEL_VECTORS, width - done)
+        b_vectors = _load_row(builder, builder.gep(panel, [builder.mul(k, b_pitch)]), n_vectors, vector)
+        for r in range(height):
+            if done == 0:
+                number = builder.load(elements[r])
+                a_values.append(_splat(builder, number, ir.VectorType(number.type, vector.count)))
+            add = _multiply_add_pairs if a_values[r].type.element == _INT32 else _fma
+            for v, b_vector in enumerate(b_vectors, done):
+                updated[r].append(add(builder, a_values[r], b_vector, accumulators[r][v]))
     k_next = builder.add(k, _INT64(1))
     k.add_incoming(_INT64(0), before)
     k.add_incoming(k_next, loop)
@@ -656,10 +730,7 @@ def _emit_tile(builder, height, width, left, b, b_pitch, depth, start, start_pit
             accumulators[r][v].add_incoming(updated[r][v], loop)
     builder.cbranch(builder.icmp_signed("<", k_next, depth), loop, after)
     builder.position_at_end(after)
-    for r in range(height):
-        target = builder.gep(c, [builder.mul(c_pitch, _INT64(r))])
-        for v in range(width):
-            _store(builder, updated[r][v], builder.gep(target, [column[v]]))
+    return updated
 
 
 def _for_every_shape(builder, height, width, most_rows, widths, emit):
@@ -711,6 +782,73 @@ def tile(typingctx, height, width, a, a0, rows, row0, pitch, b, b0, depth, start
 
     matrix = (index, start, index, index, c, index, index)
     return types.void(index, index, a, index, rows, index, index, b, index, *matrix), codegen
+
+
+@intrinsic
+def tile_of_two(
+    typingctx,
+    height,
+    width,
+    a,
+    a0,
+    a_rows,
+    a_row0,
+    a_pitch,
+    a_depth,
+    d,
+    d0,
+    d_rows,
+    d_row0,
+    d_pitch,
+    d_depth,
+    b,
+    b0,
+    b1,
+    start,
+    start0,
+    start_pitch,
+    c,
+    c0,
+    c_pitch,
+):
+    """As `tile`, for the sum of two products: of A with the rows of B from b0 on, and of D with those from b1 on."""
+    index = types.intp
+    vector = Vector(c.dtype)
+
+    def codegen(context, builder, sig, args):
+        height_, width_, a_, a0_, a_rows_, a_row0_, a_pitch_, a_depth_ = args[:8]
+        d_, d0_, d_rows_, d_row0_, d_pitch_, d_depth_, b_, b0_, b1_ = args[8:17]
+        s_, s0_, s_pitch_, c_, c0_, c_pitch_ = args[17:]
+        first = (_pointer(context, builder, a, a_, a0_), _pointer(context, builder, a_rows, a_rows_, a_row0_), a_pitch_)
+        second = (
+            _pointer(context, builder, d, d_, d0_),
+            _pointer(context, builder, d_rows, d_rows_, d_row0_),
+            d_pitch_,
+        )
+        panels = [_pointer(context, builder, b, b_, begin) for begin in (b0_, b1_)]
+        result = (
+            _pointer(context, builder, start, s_, s0_),
+            s_pitch_,
+            _pointer(context, builder, c, c_, c0_),
+            c_pitch_,
+            _value_ir(vector),
+        )
+
+        def emit(rows_high, vectors_wide):
+            b_pitch = _INT64(vectors_wide * vector.lanes)
+            products = [
+                (_by_rows(builder, rows_high, *left), [panel], b_pitch, depth)
+                for left, panel, depth in ((first, panels[0], a_depth_), (second, panels[1], d_depth_))
+            ]
+            _emit_tile_of_sums(builder, rows_high, vectors_wide, products, *result)
+
+        _for_every_shape(builder, height_, width_, TILE_ROWS, range(1, PANEL_VECTORS + 1), emit)
+        return context.get_dummy_value()
+
+    left = (a, index, a_rows, index, index, index)
+    second_left = (d, index, d_rows, index, index, index)
+    matrix = (start, index, index, c, index, index)
+    return types.void(index, index, *left, *second_left, b, index, index, *matrix), codegen
 
 
 @intrinsic
@@ -809,11 +947,13 @@ if config.DISABLE_JIT:
         clamp,
         constant,
         copy_sign,
+        factors_of,
         fma,
         lanes,
         load,
         load_partial,
         load_slots,
+        load_wide_slots,
         minimum,
         numbers_in,
         power_of_two,
@@ -826,8 +966,10 @@ if config.DISABLE_JIT:
         store_slots,
         tile,
         tile_few,
+        tile_of_two,
         tile_transposed,
         transpose,
+        where_below,
         where_positive,
         zeros_like,
     )

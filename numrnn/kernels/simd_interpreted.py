@@ -38,7 +38,7 @@ def load(array, index):
 
 
 def store(array, index, value):
-    array[_span(array, index, lanes(array))] = value
+    array[_span(array, index, len(value))] = value
 
 
 def load_partial(array, index, count):
@@ -53,6 +53,11 @@ def store_partial(array, index, count, value):
 
 def load_slots(array, index, stride, count):
     return tuple(load(array, index + i * stride) for i in range(count))
+
+
+def load_wide_slots(array, index, stride, count):
+    width = 2 * lanes(array)
+    return tuple(array[_span(array, index + i * stride, width)].copy() for i in range(count))
 
 
 def store_slots(array, index, stride, values):
@@ -75,6 +80,10 @@ def minimum(x, limit):
 
 def clamp(x, low, high):
     return np.where(low > minimum(x, high), low, minimum(x, high)).astype(x.dtype)
+
+
+def where_below(x, limit, y, z):
+    return np.where(x < limit, y, z).astype(z.dtype)
 
 
 def where_positive(condition, x, y):
@@ -124,6 +133,10 @@ def numbers_in(array):
     return 2 if array.dtype.kind == "u" else 1
 
 
+def factors_of(numbers, pairs):
+    return pairs if pairs.dtype.kind == "u" else numbers
+
+
 def store_factor(array, index, value):
     if array.dtype.kind == "f":
         store(array, index, value)
@@ -171,6 +184,35 @@ def tile(height, width, a, a0, rows, row0, pitch, b, b0, depth, start, start0, s
         total = start[_span(start, start0 + r * start_pitch, columns)].astype(np.float64)
         with np.errstate(all="ignore"):
             c[_span(c, c0 + r * c_pitch, columns)] = total + left.astype(np.float64) @ factor
+
+
+def tile_of_two(
+    height,
+    width,
+    a,
+    a0,
+    a_rows,
+    a_row0,
+    a_pitch,
+    a_depth,
+    d,
+    d0,
+    d_rows,
+    d_row0,
+    d_pitch,
+    d_depth,
+    b,
+    b0,
+    b1,
+    start,
+    start0,
+    start_pitch,
+    c,
+    c0,
+    c_pitch,
+):
+    tile(height, width, a, a0, a_rows, a_row0, a_pitch, b, b0, a_depth, start, start0, start_pitch, c, c0, c_pitch)
+    tile(height, width, d, d0, d_rows, d_row0, d_pitch, b, b1, d_depth, c, c0, c_pitch, c, c0, c_pitch)
 
 
 def tile_transposed(height, width, a, a0, pitch, b, b0, depth, start, start0, start_pitch, c, c0, c_pitch):

@@ -23,6 +23,7 @@ from numrnn.kernels.simd import (
     store,
     tile,
     tile_few,
+    tile_of_two,
     transpose,
     zeros_like,
 )
@@ -34,8 +35,10 @@ __all__ = [
     "add_rows",
     "height_of_tile",
     "multiply",
+    "multiply_few",
     "multiply_kernel",
     "multiply_transposed",
+    "multiply_two",
     "multiply_where_it_lies",
     "pack_columns",
     "pack_layer",
@@ -79,20 +82,25 @@ def _multiply_few(
     c,
     c0,
     c_pitch,
+    backwards,
 ):
     """As `multiply`, for at most FEW_ROWS rows.
 
     B's panels begin panel_pitch apart, and its rows b_pitch apart, or, where that is 0, as close as they can. The
-    latency of the multiply-adds is hidden by computing two panels at once.
+    latency of the multiply-adds is hidden by computing two panels at once. Panels are taken from the last one on if
+    backwards.
     """
     n_lanes = lanes(c)
     step = PANEL_VECTORS * n_lanes
-    column = 0
-    while column < columns and n_rows > 0:
+    pairs = columns // (2 * step)
+    n_tiles = pairs + (columns - 2 * pairs * step + step - 1) // step if n_rows > 0 else 0
+    for number in range(n_tiles):
+        place = n_tiles - 1 - number if backwards else number
+        column = (place + min(place, pairs)) * step
         width = min(step, columns - column)
         source = b0 + column // step * panel_pitch
         row_pitch = b_pitch if b_pitch > 0 else width
-        if columns - column >= 2 * step:
+        if place < pairs:
             width = 2 * step
         tile_few(
             n_rows,
@@ -114,7 +122,6 @@ def _multiply_few(
             c0 + column,
             c_pitch,
         )
-        column += width
 
 
 @kernel
@@ -149,6 +156,7 @@ def multiply_kernel(
             c,
             c0,
             c_pitch,
+            False,
         )
         return
     for first in range(0, n_rows, BLOCK_ROWS):
@@ -208,6 +216,171 @@ def multiply(
     )
 
 
+@paste
+def multiply_few(
+    a,
+    a0,
+    rows,
+    row0,
+    n_rows,
+    pitch,
+    panels,
+    panels0,
+    depth,
+    columns,
+    start,
+    start0,
+    start_pitch,
+    c,
+    c0,
+    c_pitch,
+    backwards,
+):
+    """`multiply` for at most FEW_ROWS rows, where the same panels are wanted again and again, each time the other way.
+
+    What was read last is then read first, from the nearest cache: of panels that are twice as large as it, half.
+    """
+    _multiply_few(
+        constant(a),
+        np.int64(a0),
+        rows,
+        np.int64(row0),
+        np.int64(n_rows),
+        np.int64(pitch),
+        panels,
+        np.int64(panels0),
+        np.int64(PANEL_VECTORS * lanes(c) * depth),
+        ZERO,
+        np.int64(depth),
+        np.int64(columns),
+        start,
+        np.int64(start0),
+        np.int64(start_pitch),
+        c,
+        np.int64(c0),
+        np.int64(c_pitch),
+        backwards,
+    )
+
+
+@kernel
+def _multiply_two(
+    a,
+    a0,
+    a_rows,
+    a_row0,
+    a_pitch,
+    a_depth,
+    d,
+    d0,
+    d_rows,
+    d_row0,
+    d_pitch,
+    d_depth,
+    n_rows,
+    panels,
+    panels0,
+    panels1,
+    columns,
+    start,
+    start0,
+    c,
+    c0,
+    c_pitch,
+):
+    n_lanes = lanes(c)
+    step = PANEL_VECTORS * n_lanes
+    for first in range(0, n_rows, BLOCK_ROWS):
+        last = min(n_rows, first + BLOCK_ROWS)
+        for column in range(0, columns, step):
+            width = min(step, columns - column)
+            row = first
+            while row < last:
+                height = height_of_tile(last - row)
+                tile_of_two(
+                    height,
+                    width // n_lanes,
+                    a,
+                    a0,
+                    a_rows,
+                    a_row0 + row,
+                    a_pitch,
+                    a_depth,
+                    d,
+                    d0,
+                    d_rows,
+                    d_row0 + row,
+                    d_pitch,
+                    d_depth,
+                    panels,
+                    panels0 + column * a_depth,
+                    panels1 + column * d_depth,
+                    start,
+                    start0 + column,
+                    ZERO,
+                    c,
+                    c0 + row * c_pitch + column,
+                    c_pitch,
+                )
+                row += height
+
+
+@paste
+def multiply_two(
+    a,
+    a0,
+    a_rows,
+    a_row0,
+    a_pitch,
+    a_depth,
+    d,
+    d0,
+    d_rows,
+    d_row0,
+    d_pitch,
+    d_depth,
+    n_rows,
+    panels,
+    panels0,
+    panels1,
+    columns,
+    start,
+    start0,
+    c,
+    c0,
+    c_pitch,
+):
+    """C[i] = start + A[a_rows[i]] @ B + D[d_rows[i]] @ E: two products, whose sums stay in registers between them.
+
+    Arguments as of `multiply`; B is packed from panels0 on, E from panels1 on. To the bit what one product after the
+    other makes.
+    """
+    _multiply_two(
+        constant(a),
+        np.int64(a0),
+        a_rows,
+        np.int64(a_row0),
+        np.int64(a_pitch),
+        np.int64(a_depth),
+        constant(d),
+        np.int64(d0),
+        d_rows,
+        np.int64(d_row0),
+        np.int64(d_pitch),
+        np.int64(d_depth),
+        np.int64(n_rows),
+        panels,
+        np.int64(panels0),
+        np.int64(panels1),
+        np.int64(columns),
+        start,
+        np.int64(start0),
+        c,
+        np.int64(c0),
+        np.int64(c_pitch),
+    )
+
+
 @kernel
 def multiply_where_it_lies(
     a, a0, rows, n_rows, pitch, gates, padded, hidden_size, weight, column_begin, columns, c, c0, c_pitch
@@ -239,6 +412,7 @@ def multiply_where_it_lies(
             c,
             c0,
             c_pitch,
+            False,
         )
 
 

@@ -20,17 +20,20 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from numrnn.kernels.barrier import meet
-from numrnn.kernels.cpu.matmul import multiply, multiply_where_it_lies
+from numrnn.kernels.cpu.matmul import multiply, multiply_few, multiply_two, multiply_where_it_lies
 from numrnn.kernels.equations import CELLS, Cell
 from numrnn.kernels.jit import ZERO, inline, specialize
 from numrnn.kernels.memory import numbers_of
 from numrnn.kernels.simd import (
+    FEW_ROWS,
     constant,
+    factors_of,
     fma,
     lanes,
     load,
     load_partial,
     load_slots,
+    load_wide_slots,
     numbers_in,
     store,
     store_factor,
@@ -71,6 +74,38 @@ def _write_states(state, state_pitch, order, begin, end, unit_begin, units, hidd
             row = s * state_pitch + n * padded
             for unit in range(unit_begin, stop):
                 results[s, place, order[n], unit] = state[row + unit]
+
+
+@inline
+def _keep(
+    gates,
+    old,
+    new,
+    count,
+    state,
+    state_row,
+    state_pitch,
+    saved,
+    saved_row,
+    previous,
+    previous_row,
+    padded,
+    training,
+    output,
+    out,
+    left,
+    has_output,
+):
+    """Store what one step has made of `count` units; `left` is how many there are from the first of them on."""
+    store_slots(state, state_row, state_pitch, new)
+    if training:
+        store_slots(saved, saved_row, padded, gates)
+        store_slots(previous, previous_row, padded, old)
+    if has_output:
+        if count <= left:
+            store(output, out, new[0])
+        else:
+            store_partial(output, out, left, new[0])
 
 
 def forward(
@@ -153,7 +188,15 @@ def forward(
                 if has_mask:
                     h = h * load(mask, at)
                 store_factor(hidden, at, h)
-    read = constant(hidden)
+    read, hidden_pitch = constant(hidden), padded // per_element
+    # The input as the products read it: rows of values, or what becomes of them in factors.
+    wide = (input_size + n_lanes - 1) // n_lanes * n_lanes
+    inputs = factors_of(values, constant(factors))
+    input_rows, input_pitch = chunk_rows, value_pitch
+    if per_element > 1:
+        input_rows, input_pitch = identity, wide // per_element
+    # Units are taken two vectors at a time: what the gates of one wait for, those of the other compute meanwhile.
+    paired = 0 if has_mask else units // (2 * n_lanes) * (2 * n_lanes)
     meetings = 0
     if n_threads > 1:
         meetings += 1
@@ -163,6 +206,8 @@ def forward(
         # As many time steps as the scratch holds: their inputs go through the input weights in one product.
         chunk_end = done
         n_rows = 0
+        # Where all slots take both products, and rows are enough to use a weight several times, a tile makes both.
+        at_once = input_size > 0 and N_INPUT_GATES == N_SLOTS and N_HIDDEN_GATES == N_SLOTS
         while chunk_end < n_steps:
             t = n_steps - 1 - chunk_end if reverse else chunk_end
             first = offsets[t]
@@ -173,45 +218,30 @@ def forward(
                 for i in range(alive):
                     chunk_rows[n_rows + i] = value_rows[first + begin + i]
                 n_rows += alive
+                at_once = at_once and alive > FEW_ROWS
             chunk_end += 1
-        if input_size > 0 and per_element > 1:
-            wide = (input_size + n_lanes - 1) // n_lanes * n_lanes
+        if per_element > 1:
+            whole = input_size // n_lanes * n_lanes
             for row in range(n_rows):
                 source, target = chunk_rows[row] * value_pitch, row * wide
-                for i in range(0, input_size - n_lanes + 1, n_lanes):
+                for i in range(0, whole, n_lanes):
                     store_factor(factors, target + i, load(values, source + i))
-                whole = input_size // n_lanes * n_lanes
                 if whole < input_size:
                     store_factor(factors, target + whole, load_partial(values, source + whole, input_size - whole))
+        if at_once:
+            # The products with the inputs are made with those of the hidden states.
+            pass
+        elif input_size > 0:
             multiply(
-                constant(factors),
+                inputs,
                 ZERO,
-                identity,
+                input_rows,
                 ZERO,
                 n_rows,
-                wide // per_element,
+                input_pitch,
                 weights,
                 ZERO,
                 input_depth,
-                input_columns,
-                numbers,
-                bias,
-                ZERO,
-                z,
-                ZERO,
-                slots,
-            )
-        elif input_size > 0:
-            multiply(
-                values,
-                ZERO,
-                chunk_rows,
-                ZERO,
-                n_rows,
-                value_pitch,
-                numbers,
-                ZERO,
-                input_size,
                 input_columns,
                 numbers,
                 bias,
@@ -239,25 +269,71 @@ def forward(
             alive = min(end, offsets[t + 1] - first) - begin
             if alive <= 0:
                 continue
-            at = row * slots
-            multiply(
-                read,
-                ZERO,
-                identity,
-                begin,
-                alive,
-                padded // per_element,
-                weights,
-                hidden_panels,
-                hidden_depth,
-                hidden_columns,
-                z,
-                at + hidden_first,
-                slots,
-                z,
-                at + hidden_first,
-                slots,
-            )
+            at = 0 if at_once else row * slots
+            if at_once:
+                multiply_two(
+                    inputs,
+                    ZERO,
+                    input_rows,
+                    row,
+                    input_pitch,
+                    input_depth,
+                    read,
+                    ZERO,
+                    identity,
+                    begin,
+                    hidden_pitch,
+                    hidden_depth,
+                    alive,
+                    weights,
+                    ZERO,
+                    hidden_panels,
+                    slots,
+                    numbers,
+                    bias,
+                    z,
+                    at,
+                    slots,
+                )
+            elif alive <= FEW_ROWS:
+                multiply_few(
+                    read,
+                    ZERO,
+                    identity,
+                    begin,
+                    alive,
+                    hidden_pitch,
+                    weights,
+                    hidden_panels,
+                    hidden_depth,
+                    hidden_columns,
+                    z,
+                    at + hidden_first,
+                    slots,
+                    z,
+                    at + hidden_first,
+                    slots,
+                    s % 2 == 1,
+                )
+            else:
+                multiply(
+                    read,
+                    ZERO,
+                    identity,
+                    begin,
+                    alive,
+                    hidden_pitch,
+                    weights,
+                    hidden_panels,
+                    hidden_depth,
+                    hidden_columns,
+                    z,
+                    at + hidden_first,
+                    slots,
+                    z,
+                    at + hidden_first,
+                    slots,
+                )
             if n_threads > 1:
                 # Nobody may change the hidden state that others still read.
                 meetings += 1
@@ -269,14 +345,54 @@ def forward(
                 out = 0
                 if has_output:
                     out = output_rows[packed] * output_pitch + output_column
-                for own in range(0, units, n_lanes):
+                for own in range(0, paired, 2 * n_lanes):
+                    unit = unit_begin + own
+                    old = load_wide_slots(state, state_row + unit, state_pitch, N_STATES)
+                    gates, new = step(load_wide_slots(z, z_row + own, units, N_SLOTS), old)
+                    _keep(
+                        gates,
+                        old,
+                        new,
+                        2 * n_lanes,
+                        state,
+                        state_row + unit,
+                        state_pitch,
+                        saved,
+                        packed * N_SLOTS * padded + unit,
+                        previous,
+                        packed * N_STATES * padded + unit,
+                        padded,
+                        training,
+                        output,
+                        out + unit,
+                        hidden_size - unit,
+                        has_output,
+                    )
+                    if per_element > 1:
+                        store_factor(hidden, state_row + unit, new[0])
+                for own in range(paired, units, n_lanes):
                     unit = unit_begin + own
                     old = load_slots(state, state_row + unit, state_pitch, N_STATES)
                     gates, new = step(load_slots(z, z_row + own, units, N_SLOTS), old)
-                    store_slots(state, state_row + unit, state_pitch, new)
-                    if training:
-                        store_slots(saved, packed * N_SLOTS * padded + unit, padded, gates)
-                        store_slots(previous, packed * N_STATES * padded + unit, padded, old)
+                    _keep(
+                        gates,
+                        old,
+                        new,
+                        n_lanes,
+                        state,
+                        state_row + unit,
+                        state_pitch,
+                        saved,
+                        packed * N_SLOTS * padded + unit,
+                        previous,
+                        packed * N_STATES * padded + unit,
+                        padded,
+                        training,
+                        output,
+                        out + unit,
+                        hidden_size - unit,
+                        has_output,
+                    )
                     h = new[0]
                     if has_mask:
                         kept = load(mask, state_row + unit)
@@ -285,11 +401,6 @@ def forward(
                         h = h * kept
                     if has_mask or per_element > 1:
                         store_factor(hidden, state_row + unit, h)
-                    if has_output:
-                        if unit + n_lanes <= hidden_size:
-                            store(output, out + unit, new[0])
-                        else:
-                            store_partial(output, out + unit, hidden_size - unit, new[0])
             if n_threads > 1:
                 # Nor read one that others have not written yet.
                 meetings += 1
