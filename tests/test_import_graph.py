@@ -22,7 +22,13 @@ LEVELS = (
     ("numrnn.buffers",),
     ("numrnn.reading",),
     ("numrnn.kernels.simd", "numrnn.kernels.simd_interpreted", "numrnn.kernels.jit"),
-    ("numrnn.kernels.activations", "numrnn.kernels.barrier", "numrnn.kernels.memory", "numrnn.kernels.subnormals"),
+    (
+        "numrnn.kernels.activations",
+        "numrnn.kernels.barrier",
+        "numrnn.kernels.memory",
+        "numrnn.kernels.pointers",
+        "numrnn.kernels.subnormals",
+    ),
     ("numrnn.workers",),
     (
         "numrnn.kernels.equations",
