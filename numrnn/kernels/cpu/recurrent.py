@@ -28,7 +28,6 @@ from numrnn.kernels.simd import (
     load,
     load_partial,
     load_slots,
-    load_wide_slots,
     store,
     store_partial,
     store_slots,
@@ -66,38 +65,6 @@ def _write_states(state, state_pitch, order, begin, end, unit_begin, units, hidd
             row = s * state_pitch + n * padded
             for unit in range(unit_begin, stop):
                 results[s, place, order[n], unit] = state[row + unit]
-
-
-@inline
-def _keep(
-    gates,
-    old,
-    new,
-    count,
-    state,
-    state_row,
-    state_pitch,
-    saved,
-    saved_row,
-    previous,
-    previous_row,
-    padded,
-    training,
-    output,
-    out,
-    left,
-    has_output,
-):
-    """Store what one step has made of `count` units; `left` is how many there are from the first of them on."""
-    store_slots(state, state_row, state_pitch, new)
-    if training:
-        store_slots(saved, saved_row, padded, gates)
-        store_slots(previous, previous_row, padded, old)
-    if has_output:
-        if count <= left:
-            store(output, out, new[0])
-        else:
-            store_partial(output, out, left, new[0])
 
 
 def forward(
@@ -170,8 +137,6 @@ def forward(
             for at in range(n * padded + unit_begin, n * padded + unit_begin + units, n_lanes):
                 store(hidden, at, load(state, at) * load(mask, at))
     read = constant(hidden)
-    # Units are taken two vectors at a time: what the gates of one wait for, those of the other compute meanwhile.
-    paired = 0 if has_mask else units // (2 * n_lanes) * (2 * n_lanes)
     meetings = 0
     if n_threads > 1:
         meetings += 1
@@ -312,56 +277,23 @@ def forward(
                 out = 0
                 if has_output:
                     out = output_rows[packed] * output_pitch + output_column
-                for own in range(0, paired, 2 * n_lanes):
-                    unit = unit_begin + own
-                    old = load_wide_slots(state, state_row + unit, state_pitch, N_STATES)
-                    gates, new = step(load_wide_slots(z, z_row + own, units, N_SLOTS), old)
-                    _keep(
-                        gates,
-                        old,
-                        new,
-                        2 * n_lanes,
-                        state,
-                        state_row + unit,
-                        state_pitch,
-                        saved,
-                        packed * N_SLOTS * padded + unit,
-                        previous,
-                        packed * N_STATES * padded + unit,
-                        padded,
-                        training,
-                        output,
-                        out + unit,
-                        hidden_size - unit,
-                        has_output,
-                    )
-                for own in range(paired, units, n_lanes):
+                for own in range(0, units, n_lanes):
                     unit = unit_begin + own
                     old = load_slots(state, state_row + unit, state_pitch, N_STATES)
                     gates, new = step(load_slots(z, z_row + own, units, N_SLOTS), old)
-                    _keep(
-                        gates,
-                        old,
-                        new,
-                        n_lanes,
-                        state,
-                        state_row + unit,
-                        state_pitch,
-                        saved,
-                        packed * N_SLOTS * padded + unit,
-                        previous,
-                        packed * N_STATES * padded + unit,
-                        padded,
-                        training,
-                        output,
-                        out + unit,
-                        hidden_size - unit,
-                        has_output,
-                    )
+                    store_slots(state, state_row + unit, state_pitch, new)
+                    if training:
+                        store_slots(saved, packed * N_SLOTS * padded + unit, padded, gates)
+                        store_slots(previous, packed * N_STATES * padded + unit, padded, old)
                     if has_mask:
                         if training:
                             store(previous_hidden, packed * padded + unit, load(hidden, state_row + unit))
                         store(hidden, state_row + unit, new[0] * load(mask, state_row + unit))
+                    if has_output:
+                        if unit + n_lanes <= hidden_size:
+                            store(output, out + unit, new[0])
+                        else:
+                            store_partial(output, out + unit, hidden_size - unit, new[0])
             if n_threads > 1:
                 # Nor read one that others have not written yet.
                 meetings += 1
