@@ -44,7 +44,6 @@ __all__ = [
     "load",
     "load_partial",
     "load_slots",
-    "load_wide_slots",
     "minimum",
     "numbers_in",
     "power_of_two",
@@ -82,11 +81,11 @@ def lane_count(dtype: Any) -> int:
 
 # ---------------------------------------------------------------------------------------------------------- the type
 class Vector(types.Type):
-    """One SIMD register, or several of them side by side, of float32 or float64 lanes."""
+    """One SIMD register of float32 or float64 lanes."""
 
-    def __init__(self, scalar: types.Float, registers: int = 1) -> None:
+    def __init__(self, scalar: types.Float) -> None:
         self.scalar = scalar
-        self.lanes = registers * VECTOR_BITS // scalar.bitwidth
+        self.lanes = VECTOR_BITS // scalar.bitwidth
         super().__init__(f"vector{self.lanes}x{scalar}")
 
 
@@ -315,25 +314,6 @@ def power_of_two(typingctx, shifted):
     return shifted(shifted), codegen
 
 
-def _by_register(builder: ir.IRBuilder, value: ir.Value, operation: Callable) -> ir.Value:
-    """An operation that the processor has for one register, done for each of those that the value spans."""
-    count = VECTOR_BITS // 32
-    parts = [
-        operation(builder, builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(_INT32, count), lanes_)))
-        for lanes_ in (list(range(first, first + count)) for first in range(0, value.type.count, count))
-    ]
-    while len(parts) > 1:
-        width = 2 * parts[0].type.count
-        order = ir.Constant(ir.VectorType(_INT32, width), list(range(width)))
-        parts = [builder.shuffle_vector(*pair, order) for pair in zip(parts[::2], parts[1::2], strict=True)]
-    return parts[0]
-
-
-def _estimate(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    everywhere = ir.Constant(ir.IntType(16), 0xFFFF)
-    return _call(builder, "llvm.x86.avx512.rcp14.ps.512", value.type, value, _constant(value.type, 0.0), everywhere)
-
-
 @intrinsic
 def reciprocal_estimate(typingctx, x):
     """1 / x for x from 1 on: within 2**-22 relative, and exact for 1 and 2.
@@ -348,7 +328,9 @@ def reciprocal_estimate(typingctx, x):
         one = _constant(value.type, 1.0)
         if not estimated:
             return builder.fdiv(one, value)
-        estimate = _by_register(builder, value, _estimate)
+        everywhere = ir.Constant(ir.IntType(16), 0xFFFF)
+        name = "llvm.x86.avx512.rcp14.ps.512"
+        estimate = _call(builder, name, value.type, value, _constant(value.type, 0.0), everywhere)
         error = _fma(builder, builder.fsub(_constant(value.type, -0.0), value), estimate, one)
         return _fma(builder, estimate, error, estimate)
 
@@ -449,29 +431,19 @@ def store_partial(typingctx, array, index, count, value):
     return types.void(array, types.intp, types.intp, value), codegen
 
 
-def _slots(vector: Vector, array: types.Array, count: types.IntegerLiteral) -> Any:
-    """What `load_slots` is for one kind of vector."""
+@intrinsic(prefer_literal=True)
+def load_slots(typingctx, array, index, stride, count):
+    """A tuple of `count` (a constant) vectors that lie `stride` elements apart."""
+    vector = Vector(array.dtype)
     result = types.UniTuple(vector, count.literal_value)
 
     def codegen(context, builder, sig, args):
         start = _pointer(context, builder, array, args[0], args[1])
-        stride = context.cast(builder, args[2], sig.args[2], types.intp)
-        pointers = [builder.gep(start, [builder.mul(stride, _INT64(i))]) for i in range(result.count)]
+        stride_ = context.cast(builder, args[2], sig.args[2], types.intp)
+        pointers = [builder.gep(start, [builder.mul(stride_, _INT64(i))]) for i in range(result.count)]
         return context.make_tuple(builder, result, [_load(builder, p, _value_ir(vector)) for p in pointers])
 
     return result(array, types.intp, types.intp, count), codegen
-
-
-@intrinsic(prefer_literal=True)
-def load_slots(typingctx, array, index, stride, count):
-    """A tuple of `count` (a constant) vectors that lie `stride` elements apart."""
-    return _slots(Vector(array.dtype), array, count)
-
-
-@intrinsic(prefer_literal=True)
-def load_wide_slots(typingctx, array, index, stride, count):
-    """As `load_slots`, of vectors twice as wide as a register."""
-    return _slots(Vector(array.dtype, 2), array, count)
 
 
 @intrinsic
@@ -501,13 +473,6 @@ def _repeated(integers: ir.VectorType, number: int) -> ir.Constant:
 def _narrow(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     """A vector of float32 rounded to bfloat16, of two equally near ones to the even one: 16 bits each."""
     count = value.type.count
-    if 32 * count > VECTOR_BITS:
-        # More than one register: one after the other.
-        places = [
-            ir.Constant(ir.VectorType(_INT32, count // 2), list(range(i, i + count // 2))) for i in (0, count // 2)
-        ]
-        low, high = (_narrow(builder, builder.shuffle_vector(value, value, part)) for part in places)
-        return builder.shuffle_vector(low, high, ir.Constant(ir.VectorType(_INT32, count), list(range(count))))
     halves = ir.VectorType(_INT16, count)
     if _HAS_BFLOAT16 and count > 4:
         return _call(builder, f"llvm.x86.avx512bf16.cvtneps2bf16.{32 * count}", halves, value)
@@ -953,7 +918,6 @@ if config.DISABLE_JIT:
         load,
         load_partial,
         load_slots,
-        load_wide_slots,
         minimum,
         numbers_in,
         power_of_two,

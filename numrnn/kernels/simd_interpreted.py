@@ -38,7 +38,7 @@ def load(array, index):
 
 
 def store(array, index, value):
-    array[_span(array, index, len(value))] = value
+    array[_span(array, index, lanes(array))] = value
 
 
 def load_partial(array, index, count):
@@ -53,11 +53,6 @@ def store_partial(array, index, count, value):
 
 def load_slots(array, index, stride, count):
     return tuple(load(array, index + i * stride) for i in range(count))
-
-
-def load_wide_slots(array, index, stride, count):
-    width = 2 * lanes(array)
-    return tuple(array[_span(array, index + i * stride, width)].copy() for i in range(count))
 
 
 def store_slots(array, index, stride, values):

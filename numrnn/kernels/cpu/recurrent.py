@@ -33,7 +33,6 @@ from numrnn.kernels.simd import (
     load,
     load_partial,
     load_slots,
-    load_wide_slots,
     numbers_in,
     store,
     store_factor,
@@ -74,38 +73,6 @@ def _write_states(state, state_pitch, order, begin, end, unit_begin, units, hidd
             row = s * state_pitch + n * padded
             for unit in range(unit_begin, stop):
                 results[s, place, order[n], unit] = state[row + unit]
-
-
-@inline
-def _keep(
-    gates,
-    old,
-    new,
-    count,
-    state,
-    state_row,
-    state_pitch,
-    saved,
-    saved_row,
-    previous,
-    previous_row,
-    padded,
-    training,
-    output,
-    out,
-    left,
-    has_output,
-):
-    """Store what one step has made of `count` units; `left` is how many there are from the first of them on."""
-    store_slots(state, state_row, state_pitch, new)
-    if training:
-        store_slots(saved, saved_row, padded, gates)
-        store_slots(previous, previous_row, padded, old)
-    if has_output:
-        if count <= left:
-            store(output, out, new[0])
-        else:
-            store_partial(output, out, left, new[0])
 
 
 def forward(
@@ -195,8 +162,6 @@ def forward(
     input_rows, input_pitch = chunk_rows, value_pitch
     if per_element > 1:
         input_rows, input_pitch = identity, wide // per_element
-    # Units are taken two vectors at a time: what the gates of one wait for, those of the other compute meanwhile.
-    paired = 0 if has_mask else units // (2 * n_lanes) * (2 * n_lanes)
     meetings = 0
     if n_threads > 1:
         meetings += 1
@@ -345,54 +310,14 @@ def forward(
                 out = 0
                 if has_output:
                     out = output_rows[packed] * output_pitch + output_column
-                for own in range(0, paired, 2 * n_lanes):
-                    unit = unit_begin + own
-                    old = load_wide_slots(state, state_row + unit, state_pitch, N_STATES)
-                    gates, new = step(load_wide_slots(z, z_row + own, units, N_SLOTS), old)
-                    _keep(
-                        gates,
-                        old,
-                        new,
-                        2 * n_lanes,
-                        state,
-                        state_row + unit,
-                        state_pitch,
-                        saved,
-                        packed * N_SLOTS * padded + unit,
-                        previous,
-                        packed * N_STATES * padded + unit,
-                        padded,
-                        training,
-                        output,
-                        out + unit,
-                        hidden_size - unit,
-                        has_output,
-                    )
-                    if per_element > 1:
-                        store_factor(hidden, state_row + unit, new[0])
-                for own in range(paired, units, n_lanes):
+                for own in range(0, units, n_lanes):
                     unit = unit_begin + own
                     old = load_slots(state, state_row + unit, state_pitch, N_STATES)
                     gates, new = step(load_slots(z, z_row + own, units, N_SLOTS), old)
-                    _keep(
-                        gates,
-                        old,
-                        new,
-                        n_lanes,
-                        state,
-                        state_row + unit,
-                        state_pitch,
-                        saved,
-                        packed * N_SLOTS * padded + unit,
-                        previous,
-                        packed * N_STATES * padded + unit,
-                        padded,
-                        training,
-                        output,
-                        out + unit,
-                        hidden_size - unit,
-                        has_output,
-                    )
+                    store_slots(state, state_row + unit, state_pitch, new)
+                    if training:
+                        store_slots(saved, packed * N_SLOTS * padded + unit, padded, gates)
+                        store_slots(previous, packed * N_STATES * padded + unit, padded, old)
                     h = new[0]
                     if has_mask:
                         kept = load(mask, state_row + unit)
@@ -401,6 +326,11 @@ def forward(
                         h = h * kept
                     if has_mask or per_element > 1:
                         store_factor(hidden, state_row + unit, h)
+                    if has_output:
+                        if unit + n_lanes <= hidden_size:
+                            store(output, out + unit, new[0])
+                        else:
+                            store_partial(output, out + unit, hidden_size - unit, new[0])
             if n_threads > 1:
                 # Nor read one that others have not written yet.
                 meetings += 1
