@@ -21,7 +21,10 @@ from numrnn.kernels.cpu.pairs import pair_columns, pair_rows
 from numrnn.kernels.jit import COMPILED
 from numrnn.workers import Workers
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.interpreter,
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
 
 ROOT = Path(__file__).parent.parent
 # Lengths, features, units: single ones and odd ones, less than a vector and more, more rows than a tile; then blocks.

@@ -12,6 +12,7 @@ from typing import Any
 
 from numba import typeof, types
 from numba.core import cgutils, config, typing
+from numba.core.errors import TypingError
 from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
 
 __all__ = ["Pointer", "call", "pointer_to"]
@@ -80,7 +81,7 @@ def call(typingctx, pointer, arguments):
         if wanted != found
     ]
     if wrong:
-        raise TypeError("; ".join(wrong))
+        raise TypingError("; ".join(wrong))
 
     def codegen(context, builder, sig, args):
         function_type = context.call_conv.get_function_type(signature.return_type, signature.args)
