@@ -18,6 +18,7 @@ from numrnn.kernels.cpu.minibatches import (
     LOSS_NOT_FINITE,
     Batches,
     Form,
+    Kernels,
     Memory,
     OwnMemory,
     Samples,
@@ -151,6 +152,8 @@ class CompiledEpochs:
                 (float(network.label_smoothing), np.empty(size, dtype=np.float64)) for _ in range(self._n_threads)
             ]
         self._weights, self._gradient = (self._parts_of(flat) for flat in (network.parameters, network.gradient))
+        # The kernels, for samples of these kinds.
+        self._kernels: tuple[list[tuple[Any, ...]], Kernels] | None = None
         # Order, whether it is the caller's, offsets, their bounds, and shares, for these bounds of minibatches.
         self._tables: tuple[list[tuple[int, int]], tuple[NDArray, ...]] | None = None
 
@@ -318,20 +321,25 @@ class CompiledEpochs:
         settings = [solver.settings_of_span(parameters, int(own.begins[0]), int(own.ends[0])) for own in self._own]
         counter = np.zeros(1, dtype=np.int64)
         ending = self._memory.ending
-        kernels = kernels_for(
-            self._network.cell,
-            self._network.loss_name,
-            _SOLVERS[type(solver)],
-            batches,
-            samples,
-            self._form,
-            self._weights,
-            self._gradient,
-            self._memory,
-            self._own[0],
-            settings[0],
-            self._loss_settings[0],
-        )
+        # What else they are given is of the same types in every epoch.
+        kinds = [(array.dtype, array.ndim, array.flags.writeable, array.flags.c_contiguous) for array in samples]
+        if self._kernels is None or self._kernels[0] != kinds:
+            kernels = kernels_for(
+                self._network.cell,
+                self._network.loss_name,
+                _SOLVERS[type(solver)],
+                batches,
+                samples,
+                self._form,
+                self._weights,
+                self._gradient,
+                self._memory,
+                self._own[0],
+                settings[0],
+                self._loss_settings[0],
+            )
+            self._kernels = kinds, kernels
+        kernels = self._kernels[1]
         for first in range(0, len(bounds), self._batches_of_call):
             counter[0] = 0
             ending[:] = FINITE, first, first
