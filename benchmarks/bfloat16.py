@@ -312,6 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=["lstm"], help="of the times, default lstm")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each type, default 7")
     parser.add_argument("--seconds", type=float, default=0.2, help="length of a turn, default 0.2")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of every network with each precision, default 3")
     parser.add_argument("--quick", action="store_true", help="little data, one epoch, short turns")
     parser.add_argument(
         "--write", action="store_true", help=f"to {RESULT.relative_to(ROOT)}, and trainings to {PAGE.name}"
@@ -333,9 +334,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found["losses"] = {"machine": describe(), "rows": rows}
             print(f"{table_of_losses(rows)}\n")
         if "trainings" in options.only:
-            seeds = (0,) if options.quick else (0, 1, 2)
+            seeds = range(1 if options.quick else options.seeds)
             rows = list(trainings(data_folder(options.data), seeds=seeds, quick=options.quick))
-            found["trainings"] = {"machine": describe(), "rows": rows}
+            found["trainings"] = {"machine": describe(), "seeds": len(seeds), "rows": rows}
             print(table_of_trainings(rows))
     except DataNotFound as error:
         print(f"error: {error}", file=sys.stderr)
