@@ -312,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=["lstm"], help="of the times, default lstm")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each type, default 7")
     parser.add_argument("--seconds", type=float, default=0.2, help="length of a turn, default 0.2")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of every network with each precision, default 3")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each network, default 3")
     parser.add_argument("--quick", action="store_true", help="little data, one epoch, short turns")
     parser.add_argument(
         "--write", action="store_true", help=f"to {RESULT.relative_to(ROOT)}, and trainings to {PAGE.name}"
