@@ -297,7 +297,9 @@ def table_of_trainings(rows: Sequence[dict[str, Any]]) -> str:
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
-        scores = f"{row['float32']:.4f} | {row['bfloat16']:.4f} | {row['spread']:.4f}"
+        # One seed has no range.
+        spread = f"{row['spread']:.4f}" if row["spread"] else ""
+        scores = f"{row['float32']:.4f} | {row['bfloat16']:.4f} | {spread}"
         seconds = f"{row['float32_s']:.3g} s | {row['bfloat16_s']:.3g} s | {row['float32_s'] / row['bfloat16_s']:.2f}"
         lines.append(f"| {row['network']} | {row['measure']} | {scores} | {seconds} |")
     return "\n".join(lines)
