@@ -84,10 +84,7 @@ def engine_of(
     RuntimeError
         As `check_device`.
     """
-    precision = _precision_of(network)
-    check_device(device, precision)
-    if device == "auto" and precision is not None:
-        device = "cpu"
+    device = _device_for(device, network)
     if device == "auto":
         at_once = len(lengths) if solver == "lbfgs" else min(batch_size, len(lengths))
         n_steps = float(np.mean(lengths)) * at_once if len(lengths) else 0.0
@@ -114,10 +111,7 @@ def reader_of(device: str, network: Network | EncoderDecoder, sequences: Sequenc
     RuntimeError
         As `check_device`.
     """
-    precision = _precision_of(network)
-    check_device(device, precision)
-    if device == "auto" and precision is not None:
-        device = "cpu"
+    device = _device_for(device, network)
     if device == "auto":
         sides = sequences if isinstance(sequences, PairBatch) else (sequences,)
         n_steps = float(sum(side.n_steps for side in sides))
@@ -132,9 +126,11 @@ def reader_of(device: str, network: Network | EncoderDecoder, sequences: Sequenc
     return reader
 
 
-def _precision_of(network: Network | EncoderDecoder) -> str | None:
-    """What is asked of its products, beside their type."""
-    return network.matmul_precision if isinstance(network, Network) else None
+def _device_for(device: str, network: Network | EncoderDecoder) -> str:
+    """The device, checked; "auto" is the CPU for a network whose products are in a precision of the CPU's."""
+    precision = network.matmul_precision if isinstance(network, Network) else None
+    check_device(device, precision)
+    return "cpu" if device == "auto" and precision is not None else device
 
 
 def _reader_of(network: Network | EncoderDecoder) -> Any:

@@ -105,9 +105,9 @@ class Solver(ABC):
         if not self.moments:
             self.moments = {name: np.zeros_like(parameters) for name in self.moment_names}
 
+    @abstractmethod
     def settings_of_span(self, parameters: NDArray, begin: int, end: int) -> tuple[Any, ...]:
         """What the solver's kernel for given spans wants beside the rest, to update these elements alone."""
-        raise NotImplementedError
 
     def catch_up(self, parameters: NDArray, reach: Reach, learning_rate: float) -> None:
         """Make the updates that rows have missed.

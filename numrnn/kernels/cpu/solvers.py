@@ -271,7 +271,7 @@ def rmsprop_spans(parameters, gradient, begins, ends, factor, step, learning_rat
 def rmsprop(parameters, gradient, square, begins, ends, learning_rate, rho, epsilon, max_norm):
     """v = rho * v + (1 - rho) * g**2; p -= learning_rate * g / (sqrt(v) + epsilon).
 
-    square: float (size,), read and written.
+    square: float (size,), the running mean of g**2, read and written.
     """
     norm = _norm_of_spans(gradient, begins, ends)
     if np.isfinite(norm):
