@@ -519,15 +519,20 @@ def factors_of(typingctx, numbers, pairs):
     return (pairs if narrow else numbers)(numbers, pairs), codegen
 
 
+def _store_factor(
+    context: Any, builder: ir.IRBuilder, array_type: types.Array, array: ir.Value, index: ir.Value, value: ir.Value
+) -> None:
+    if isinstance(array_type.dtype, types.Integer):
+        index, value = builder.lshr(index, _INT64(1)), _narrow(builder, value)
+    _store(builder, value, _pointer(context, builder, array_type, array, index))
+
+
 @intrinsic
 def store_factor(typingctx, array, index, value):
     """Write a vector as numbers index, index + 1, ... of an array, rounded if it is one of pairs; index is even."""
-    narrow = isinstance(array.dtype, types.Integer)
 
     def codegen(context, builder, sig, args):
-        number = builder.lshr(args[1], _INT64(1)) if narrow else args[1]
-        kept = _narrow(builder, args[2]) if narrow else args[2]
-        _store(builder, kept, _pointer(context, builder, array, args[0], number))
+        _store_factor(context, builder, array, *args)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), codegen
@@ -536,15 +541,11 @@ def store_factor(typingctx, array, index, value):
 @intrinsic
 def store_factor_slots(typingctx, array, index, stride, values):
     """`store_factor` of a tuple of vectors, `stride` numbers apart."""
-    narrow = isinstance(array.dtype, types.Integer)
 
     def codegen(context, builder, sig, args):
         for i in range(values.count):
             number = builder.add(args[1], builder.mul(args[2], _INT64(i)))
-            number = builder.lshr(number, _INT64(1)) if narrow else number
-            value = builder.extract_value(args[3], i)
-            kept = _narrow(builder, value) if narrow else value
-            _store(builder, kept, _pointer(context, builder, array, args[0], number))
+            _store_factor(context, builder, array, args[0], number, builder.extract_value(args[3], i))
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, values), codegen
